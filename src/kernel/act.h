@@ -1,0 +1,35 @@
+/* Activations in the form that a weight dtype's product takes. Each row is converted by itself, so a row's
+ * bytes never depend on its company.
+ *
+ *   f32   float x[n]                                    for f32 and f16 weights
+ *   bf16  uint16_t x[n], n rounded up to 2 with a zero  for bf16 weights
+ *   q8    int8 blocks of 32 with their own scale        for q8_0 and the k-quants
+ *
+ * A q8 row of n inputs (padded with zeros to a multiple of 64) is four arrays, each 64-byte aligned:
+ *   int8_t  q[n64]          round-to-nearest-even of x * (127 / amax of the block), 0 in a block of zeros
+ *   float   d[n64 / 32]     amax / 127
+ *   float   ds[n64 / 32]    d * (float)(sum of q over the block): pairs with the minimum of q4_k and q5_k
+ *   int32_t sum[n64 / 16]   sums of q over 16 inputs: undo the bias of unsigned weights */
+#ifndef LF_KERNEL_ACT_H
+#define LF_KERNEL_ACT_H
+
+#include "tensor/dtype.h"
+
+typedef enum lf_act { LF_ACT_F32, LF_ACT_BF16, LF_ACT_Q8, LF_ACT_COUNT } lf_act;
+
+typedef struct lf_act_q8 {
+    int8_t *q;
+    float *d, *ds;
+    int32_t *sum;
+} lf_act_q8;
+
+/* The form that a product with weights (or a K cache) of `dtype` takes. */
+lf_act lf_act_for(lf_dtype dtype);
+
+/* Bytes of a row of n inputs, a multiple of 64. */
+size_t lf_act_row_bytes(lf_act act, int n);
+
+/* The four arrays of a q8 row that starts at `row` (64-byte aligned). */
+lf_act_q8 lf_act_q8_at(const void *row, int n);
+
+#endif

@@ -1,0 +1,94 @@
+/* The kernel table: every loop over numbers that inference runs, behind function pointers.
+ *
+ * scalar is the specification. avx2 and avx512 override entries, chosen once by lf_kernels_init; there is no
+ * dispatch inside loops. Every entry gives the same bits at every level: floats are combined by
+ * single-rounded multiply-add (fmaf) in one stated order, so a vector lane and the scalar loop do the same
+ * operations. bf16 products follow vdpbf16ps: for each pair the odd element first, acc = fma(a[2i+1],
+ * b[2i+1], acc), then the even one, with subnormal inputs and results of each step taken as zero of the same
+ * sign.
+ *
+ * Reductions that have no natural order (norms, softmax sums) are spread over 16 lanes by index modulo 16 and
+ * folded 8, 4, 2, 1: lane i += lane i + 8, then i + 4, i + 2, i + 1. */
+#ifndef LF_KERNEL_KERNEL_H
+#define LF_KERNEL_KERNEL_H
+
+#include "kernel/act.h"
+#include "kernel/kv_tile.h"
+#include "kernel/packed.h"
+
+/* Tiles of one attention block: the softmax is evaluated for 256 positions at a time, counted from the start
+ * of the view, and blocks are merged in ascending order. Part of the numbers' definition, not a tuning knob.
+ */
+enum { LF_ATTN_TILES = 16, LF_ATTN_POS = LF_ATTN_TILES * LF_TILE_POS };
+
+/* y (n_rows, y_stride)[:, 16 tile_begin .. 16 tile_end) = x (n_rows, n_in) times those outputs of w.
+ * y_stride: floats, at least 16 w->n_tiles (outputs past n_out are written too, with no meaning).
+ * x: rows in the form lf_act_for(w->dtype), x_stride bytes apart (a multiple of 64). n_rows >= 1.
+ *
+ * Per output and row, the accumulator starts at 0 and takes in ascending order
+ *   f32, f16    each input i:        acc = fma(x[i], w[i], acc)
+ *   bf16        each pair of inputs as above
+ *   q8_0, q4_0  each block of 32:    acc = fma((float)dot, dw * dx, acc)          dot: exact integer of the block
+ *   q4_k, q5_k  each block of 32:    acc = fma((float)dot, (d * sc) * dx, acc), then acc = fma(-(dmin * m), ds, acc)
+ *   q6_k        each 16 inputs:      acc = fma((float)dot, (d * sc) * dx, acc)    dot: of the values - 32 */
+typedef void lf_matmul_fn(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
+                          const void *x, size_t x_stride, int n_rows);
+
+/* Attends n_q query vectors to one block of n_tiles <= LF_ATTN_TILES tiles of the same KV head and merges the
+ * block's result into the running state:
+ *   o (n_q, o_stride)  running sum of p v, not yet divided; o_stride >= layout->dim_padded; starts as 0
+ *   m, l (n_q)         running maximum (starts as -INFINITY) and sum of p (starts as 0)
+ *   q (n_q)            queries as rows of lf_act_for(layout->dtype), q_stride bytes apart
+ *   n_visible (n_q)    how many leading positions of the block each query sees, 0 .. 16 n_tiles; 0 leaves its state
+ *                      untouched
+ *   scratch            lf_attend_scratch_bytes(n_q) bytes, 64-byte aligned
+ *
+ * For a query, over the positions j < n_visible:
+ *   s_j    = scale * (q . k_j)     the product summed over the head's dimensions in ascending order (bf16: pairs as
+ *                                  above; q8_0: per block of 32, acc = fma((float)dot, dk * dq, acc))
+ *   m_b    = max_j s_j
+ *   p_j    = lf_exp(s_j - m_b)     rounded to bf16 when the cache is bf16
+ *   l_b    = sum of p_j            in 16 lanes as above
+ *   o_b[d] = sum of p_j v_j[d]     j ascending, by fma (bf16: pairs of positions as above, an invisible partner counts
+ *                                  as an exact zero; q8_0: fma(p, d * (float)q, acc))
+ * and the merge, with m' = max(m, m_b), a = lf_exp(m - m'), b = lf_exp(m_b - m'):
+ *   l = fma(l, a, l_b * b),  o[d] = fma(o[d], a, o_b[d] * b),  m = m'. */
+typedef void lf_attend_fn(float *o, size_t o_stride, float *m, float *l, const lf_kv_layout *layout,
+                          const void *const *tiles, int n_tiles, const void *q, size_t q_stride,
+                          const int *n_visible, int n_q, float scale, void *scratch);
+
+size_t lf_attend_scratch_bytes(int n_q);
+
+typedef struct lf_kernels {
+    const char *name; /* "scalar", "avx2", "avx512" or "avx512+bf16" */
+
+    lf_matmul_fn *matmul[LF_DTYPE_COUNT];
+    lf_attend_fn *attend[LF_DTYPE_COUNT]; /* by KV dtype; NULL for dtypes a cache cannot have */
+
+    /* dst = x (n) in the given form; dst has lf_act_row_bytes(act, n) bytes, padding becomes zero. */
+    void (*act_row[LF_ACT_COUNT])(void *dst, const float *x, int n);
+
+    /* y (n) = (x / rms(x)) w: ss = sum of fma(x, x, lane) in 16 lanes; r = 1 / sqrt(ss / n + eps); y = (x r)
+     * w. y may be x. */
+    void (*rms_norm)(float *y, const float *x, const float *w, int n, float eps);
+
+    /* y (n) = gate / (1 + lf_exp(-gate)) * up, in this order; y may be gate. */
+    void (*silu_mul)(float *y, const float *gate, const float *up, int n);
+
+    /* y (n) += x (n). */
+    void (*add)(float *y, const float *x, int n);
+
+    /* Rotates n_heads heads of x (n_heads, head_dim) in place: pairs (i, i + head_dim / 2), angles given as
+     * cos (head_dim / 2) and sin (head_dim / 2): (a, b) -> (a cos - b sin, b cos + a sin), each as
+     * fma(a, cos, -(b sin)) and fma(a, sin, b cos). */
+    void (*rope)(float *x, const float *cos, const float *sin, int n_heads, int head_dim);
+} lf_kernels;
+
+/* Fills the table for the given cpu flags (lf_cpu_flags() and a user's mask). */
+void lf_kernels_init(lf_kernels *k, unsigned cpu_flags);
+
+/* exp(x) by one stated sequence of operations, the same in every kernel: relative error below 2e-7 for
+ * -87.3 <= x <= 88.3, exactly 1 at 0, exactly 0 below -87.33 (so exp(-inf) = 0), NaN for NaN. */
+float lf_exp(float x);
+
+#endif
