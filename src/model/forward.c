@@ -23,8 +23,7 @@
 #include <string.h>
 
 enum {
-    MATRICES_MAX = 3,   /* products that share one phase: q, k, v */
-    QUERIES_MAX = 64,   /* query vectors that one attention call handles */
+    QUERIES_MAX = LF_GROUP_MAX, /* query vectors that one attention call handles: at least one row of a group */
     TILES_PER_TAKE = 8, /* weight tiles of one take */
 };
 

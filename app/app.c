@@ -1,0 +1,164 @@
+#include "app.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int app_fail(const lf_error *err)
+{
+    (void)fprintf(stderr, "lookfar: %s\n", err->text);
+    return EXIT_FAIL;
+}
+
+/* ---- option values ---- */
+
+long long app_parse_int(struct argp_state *state, const char *option, const char *text, long long min,
+                        long long max)
+{
+    char *end;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < min || value > max)
+        argp_error(state, "%s: found \"%s\", expected a whole number from %lld to %lld", option, text, min,
+                   max);
+    return value;
+}
+
+double app_parse_float(struct argp_state *state, const char *option, const char *text, double min, double max)
+{
+    char *end;
+    const double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value >= min && value <= max))
+        argp_error(state, "%s: found \"%s\", expected a number from %g to %g", option, text, min, max);
+    return value;
+}
+
+lf_dtype app_parse_dtype(struct argp_state *state, const char *option, const char *text)
+{
+    lf_dtype dtype = LF_DTYPE_F32;
+    if (!lf_dtype_parse(text, &dtype))
+        argp_error(state, "%s: found \"%s\", expected one of f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k",
+                   option, text);
+    return dtype;
+}
+
+/* ---- progress ---- */
+
+void app_progress_start(app_progress *p, const char *label, bool quiet)
+{
+    *p = (app_progress){.label = label, .enabled = !quiet && isatty(STDERR_FILENO), .percent = -1};
+}
+
+void app_progress_draw(app_progress *p, double share)
+{
+    const int percent = (int)floor(share * 100.0);
+    if (!p->enabled || percent == p->percent) return;
+    p->percent = percent;
+    (void)fprintf(stderr, "\r%s %3d %%", p->label, percent);
+}
+
+void app_progress_clear(app_progress *p)
+{
+    if (p->percent >= 0) (void)fprintf(stderr, "\r\033[K");
+    p->percent = -1;
+}
+
+/* ---- interrupts ---- */
+
+volatile sig_atomic_t app_interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    app_interrupted = 1;
+}
+
+void app_catch_interrupt(void)
+{
+    struct sigaction action = {.sa_handler = on_signal,
+                               .sa_flags = (int)SA_RESETHAND}; /* a second signal kills */
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+/* ---- engine options ---- */
+
+enum { OPT_KV = 0x100, OPT_WEIGHTS, OPT_CPU_MASK, OPT_PIN };
+
+static const struct argp_option engine_options[] = {
+    {"model", 'm', "PATH", 0, "model: a .gguf file, or a Hugging Face folder", 0},
+    {"ctx-size", 'c', "N", 0, "positions of the context (default: what the model was made for)", 0},
+    {"threads", 't', "N", 0, "threads (default: one for each processor)", 0},
+    {"batch-size", 'b', "N", 0, "rows of one pass: prompts are read in chunks of this (default: 512)", 0},
+    {"cache-type", OPT_KV, "TYPE", 0, "type of the KV cache: f32, f16, bf16 (default) or q8_0", 0},
+    {"weight-type", OPT_WEIGHTS, "TYPE", 0, "convert the weights to this type while loading", 0},
+    {"cpu-mask", OPT_CPU_MASK, "LEVEL", 0,
+     "use no instructions above scalar, avx2, avx512 or native (default)", 0},
+    {"pin", OPT_PIN, NULL, 0, "bind each thread to a processor", 0},
+    {"quiet", 'q', NULL, 0, "no progress and no timings", 0},
+    {0},
+};
+
+static error_t parse_engine_option(int key, char *arg, struct argp_state *state)
+{
+    app_engine_options *o = state->input;
+    switch (key) {
+    case 'm': o->params.model_path = arg; return 0;
+    case 'c': o->params.n_ctx = (int)app_parse_int(state, "--ctx-size", arg, 0, 1 << 26); return 0;
+    case 't': o->params.n_threads = (int)app_parse_int(state, "--threads", arg, 0, 256); return 0;
+    case 'b': o->params.batch_rows = (int)app_parse_int(state, "--batch-size", arg, 1, 1 << 16); return 0;
+    case OPT_KV: o->params.kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
+    case OPT_WEIGHTS: o->params.weight_dtype = (int)app_parse_dtype(state, "--weight-type", arg); return 0;
+    case OPT_CPU_MASK:
+        if (!lf_cpu_mask_parse(arg, &o->params.cpu_mask))
+            argp_error(state, "--cpu-mask: found \"%s\", expected scalar, avx2, avx512 or native", arg);
+        return 0;
+    case OPT_PIN: o->params.pin_threads = true; return 0;
+    case 'q': o->quiet = true; return 0;
+    case ARGP_KEY_END:
+        if (!o->params.model_path) argp_error(state, "-m PATH: the model is missing");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp app_engine_argp = {.options = engine_options, .parser = parse_engine_option};
+
+static bool on_load(void *cookie, size_t done, size_t total)
+{
+    app_progress_draw(cookie, total ? (double)done / (double)total : 1.0);
+    return !app_interrupted;
+}
+
+lf_status app_open_engine(lf_engine **out, app_engine_options *options, lf_error *err)
+{
+    app_progress progress;
+    app_progress_start(&progress, "loading", options->quiet);
+    options->params.progress = on_load;
+    options->params.progress_cookie = &progress;
+    const lf_status status = lf_engine_open(out, &options->params, err);
+    app_progress_clear(&progress);
+    return status;
+}
+
+/* ---- JSON lines ---- */
+
+FILE *app_open_json(const char *path)
+{
+    if (strcmp(path, "-") == 0) return stdout;
+    FILE *f = fopen(path, "w");
+    if (!f) (void)fprintf(stderr, "lookfar: %s: cannot create: %s\n", path, strerror(errno));
+    return f;
+}
+
+int app_write_json(FILE *f, const char *path, json_t *object)
+{
+    const bool ok = object && json_dumpf(object, f, JSON_COMPACT) == 0 && fputc('\n', f) != EOF &&
+                    fflush(f) == 0;
+    json_decref(object);
+    if (!ok) (void)fprintf(stderr, "lookfar: %s: cannot write: %s\n", path, strerror(errno));
+    return ok ? 0 : EXIT_FAIL;
+}

@@ -1,0 +1,63 @@
+/* What the subcommands share: their entry points, options that several take, and how they speak to people. */
+#ifndef LF_APP_APP_H
+#define LF_APP_APP_H
+
+#include "lookfar.h"
+
+#include <argp.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+
+enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
+
+/* A subcommand gets its arguments with argv[0] = "lookfar NAME" and returns the exit status. */
+typedef int app_command_fn(int argc, char **argv);
+
+int app_run(int argc, char **argv);
+int app_inspect(int argc, char **argv);
+int app_convert(int argc, char **argv);
+int app_quantize(int argc, char **argv);
+int app_bench(int argc, char **argv);
+
+/* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */
+int app_fail(const lf_error *err);
+
+/* Option values. A bad one prints a usage error that names option, found and expected, and exits with EXIT_USAGE. */
+long long app_parse_int(struct argp_state *state, const char *option, const char *text, long long min,
+                        long long max);
+double app_parse_float(struct argp_state *state, const char *option, const char *text, double min,
+                       double max);
+lf_dtype app_parse_dtype(struct argp_state *state, const char *option, const char *text);
+
+/* Standard error's progress line, "label 42 %", drawn over itself on a terminal and nowhere else. */
+typedef struct app_progress {
+    const char *label;
+    bool
+        enabled; /* set by app_progress_start: standard error is a terminal and the user did not ask for quiet */
+    int percent; /* last drawn, -1 before the first */
+} app_progress;
+void app_progress_start(app_progress *p, const char *label, bool quiet);
+void app_progress_draw(app_progress *p, double share);
+void app_progress_clear(app_progress *p);
+
+/* Options of every command that opens an engine; give this as a child to argp. Its input is an app_engine_options. */
+typedef struct app_engine_options {
+    lf_engine_params params;
+    bool quiet;
+} app_engine_options;
+extern const struct argp app_engine_argp;
+
+/* Opens the engine with progress on standard error. */
+lf_status app_open_engine(lf_engine **out, app_engine_options *options, lf_error *err);
+
+/* Set by SIGINT and SIGTERM once app_catch_interrupt was called; long work looks at it and stops cleanly. */
+extern volatile sig_atomic_t app_interrupted;
+void app_catch_interrupt(void);
+
+/* Where --json goes: a file, or standard output for "-"; NULL and a message on failure. One object a line. */
+FILE *app_open_json(const char *path);
+int app_write_json(FILE *f, const char *path,
+                   json_t *object); /* takes the reference; 0, or EXIT_FAIL with a message */
+
+#endif
