@@ -4,6 +4,7 @@ CLANG    ?= clang
 VARIANT  ?= release
 LOOKFAR_DATA ?= ../shared/data
 export LOOKFAR_DATA
+.DEFAULT_GOAL := all
 
 O        := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef
@@ -41,11 +42,11 @@ TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard fuzz/fuzz_*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$O/obj/%.o)
 APP_OBJ  := $(APP_SRC:%.c=$O/obj/%.o)
-HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out $(TEST_SRC),$(wildcard tests/*.c)))
+HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out $(TEST_SRC),$(wildcard tests/*.c)) bench/random_model.c)
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)
 FUZZERS  := $(FUZZ_SRC:fuzz/%.c=$O/fuzz/%)
 
-.PHONY: all lib tests check test demo asan ubsan tsan fuzz fuzzers bench lint format oracle setup help clean compile_commands.json
+.PHONY: all lib tests check test demo asan ubsan tsan fuzz fuzzers bench lint format oracle install help clean compile_commands.json
 .SECONDARY:
 
 all: $O/lookfar lib
@@ -76,5 +77,71 @@ $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 $O/fuzz/%: $O/obj/fuzz/%.o $O/liblookfar.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+tests: $(TESTS) $O/lookfar
+
+fuzzers: $(FUZZERS)
+
+# ---- what people call ----
+
+JOBS := $(shell nproc)
+MODEL ?= $(firstword $(wildcard models/*.gguf $(LOOKFAR_DATA)/models/hf/stories260K))
+PROMPT ?= Once upon a time, there was a little
+
+demo: setup-build ## run the model that ships with the project (or MODEL=PATH)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@[ -n "$(MODEL)" ] || { echo "make demo: no model here yet; give one: make demo MODEL=PATH"; exit 1; }
+	$O/lookfar run -m "$(MODEL)" -p "$(PROMPT)" -n 200
+
+test: setup-build setup-test ## install what is missing, build, run every test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
+	@$(MAKE) --no-print-directory check
+
+check: ## run the tests that are built
+	@sh tests/run.sh $(TESTS)
+
+asan ubsan tsan: setup-build setup-test ## run the tests under a sanitizer
+	@$(MAKE) --no-print-directory -s -j$(JOBS) VARIANT=$@ tests
+	@$(MAKE) --no-print-directory VARIANT=$@ check
+
+FUZZ_SECONDS ?= 60
+fuzz: setup-build setup-fuzz ## fuzz every parser for FUZZ_SECONDS each
+	@$(MAKE) --no-print-directory -s -j$(JOBS) VARIANT=fuzz fuzzers
+	@for f in $(FUZZ_SRC:fuzz/%.c=%); do sh fuzz/run.sh build/fuzz/fuzz/$$f $(FUZZ_SECONDS) || exit 1; done
+
+bench: setup-build ## measure decoding and prefill (see docs/SPEED.md)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	$O/lookfar bench decode
+
+lint: setup-lint ## format, include arrows, static analysis
+	@sh tools/lint.sh
+
+format: setup-lint ## format the sources in place
+	clang-format -i $$(find include src app bench tests fuzz -name '*.[ch]')
+
+oracle: setup-build setup-oracle ## compare live with PyTorch, transformers, tokenizers, gguf
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all tests
+	sh tests/oracle/run.sh
+
+setup-%:
+	@sh tools/setup.sh $*
+
+compile_commands.json: ## for clangd and other tools
+	@$(MAKE) --no-print-directory -Bn all tests | sh tools/compile_commands.sh > $@
+
+PREFIX ?= /usr/local
+install: all ## install the command, the library, the header and the man page under PREFIX
+	install -Dm755 build/lookfar $(DESTDIR)$(PREFIX)/bin/lookfar
+	install -Dm644 build/liblookfar.a $(DESTDIR)$(PREFIX)/lib/liblookfar.a
+	install -Dm755 build/liblookfar.so $(DESTDIR)$(PREFIX)/lib/liblookfar.so.0
+	ln -sf liblookfar.so.0 $(DESTDIR)$(PREFIX)/lib/liblookfar.so
+	install -Dm644 include/lookfar.h $(DESTDIR)$(PREFIX)/include/lookfar.h
+	install -Dm644 docs/lookfar.1 $(DESTDIR)$(PREFIX)/share/man/man1/lookfar.1
+
+clean: ## remove everything that was built
+	rm -rf build compile_commands.json
+
+help: ## this list
+	@sed -n 's/^\([a-z_. ]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-32s %s\n", $$1, $$2 }'
 
 -include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,36 @@
+/* Failing allocations on purpose, and counting blocks that are still allocated.
+ *
+ * The test executable replaces malloc and its relatives, so everything in the process is covered: lookfar, Jansson,
+ * PCRE2, and libc itself. The sanitizers bring allocators of their own; under them oom_require skips the test.
+ *
+ *     oom_require();
+ *     for (long n = 1;; n++) {
+ *         const long live = oom_live();
+ *         oom_fail_at(n);
+ *         status = thing(&out, &err);
+ *         const bool all_succeeded = oom_count() < n;
+ *         oom_off();
+ *         if (all_succeeded) break;
+ *         assert_int_equal(status, LF_ENOMEM);
+ *         assert_int_equal(oom_live(), live);
+ *     }
+ *     ... here thing() has succeeded with no failed allocation: check it, and close what it opened */
+#ifndef LF_TESTS_OOM_H
+#define LF_TESTS_OOM_H
+
+/* Skips the running test where allocations cannot be failed. */
+void oom_require(void);
+
+/* Restarts the count of allocations (of every thread) at 0 and lets the n-th one from now fail, once. */
+void oom_fail_at(long n);
+
+/* The allocations since oom_fail_at: n or more when the n-th was reached, and so failed. */
+long oom_count(void);
+
+/* From now on no allocation fails; the count is kept. Call it before anything that asserts. */
+void oom_off(void);
+
+/* The blocks allocated and not yet freed, of the whole process. */
+long oom_live(void);
+
+#endif
