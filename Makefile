@@ -42,7 +42,7 @@ TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard fuzz/fuzz_*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$O/obj/%.o)
 APP_OBJ  := $(APP_SRC:%.c=$O/obj/%.o)
-HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out $(TEST_SRC),$(wildcard tests/*.c)) bench/random_model.c)
+HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out $(TEST_SRC),$(wildcard tests/*.c)) $(wildcard bench/*.c))
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)
 FUZZERS  := $(FUZZ_SRC:fuzz/%.c=$O/fuzz/%)
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +12,52 @@ int app_fail(const lf_error *err)
 {
     (void)fprintf(stderr, "lookfar: %s\n", err->text);
     return EXIT_FAIL;
+}
+
+/* ---- arguments ---- */
+
+typedef struct arguments {
+    char *name;  /* "lookfar run" */
+    void *input; /* the command's */
+} arguments;
+
+static error_t parse_common_option(int key, char *arg, struct argp_state *state)
+{
+    const arguments *a = state->input;
+    (void)arg;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = a->input;
+        state->err_stream = NULL; /* no "Try ..." after the line that says what is wrong */
+        return 0;
+    case 'h': argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP, a->name); exit(0);
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+void app_parse_args(const struct argp *argp, int argc, char **argv, void *input)
+{
+    static const struct argp_option options[] = {{"help", 'h', NULL, 0, "this list", -1}, {0}};
+    const struct argp_child children[] = {{argp, 0, NULL, 0}, {0}};
+    const struct argp common = {options, parse_common_option, NULL, NULL, children, NULL, NULL};
+    arguments a = {.name = argv[0], .input = input};
+    /* What getopt puts before its messages; they follow the form of all others. */
+    char where[64];
+    (void)snprintf(where, sizeof where, "lookfar: %s", argv[0] + strlen("lookfar "));
+    argv[0] = where;
+    if (argp_parse(&common, argc, argv, ARGP_NO_HELP, NULL, &a) != 0) exit(EXIT_USAGE);
+    argv[0] = a.name;
+}
+
+void app_usage_error(const struct argp_state *state, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    (void)fprintf(stderr, "%s: ", state->name);
+    (void)vfprintf(stderr, fmt, args);
+    (void)fputc('\n', stderr);
+    va_end(args);
+    exit(EXIT_USAGE);
 }
 
 /* ---- option values ---- */
@@ -22,8 +69,8 @@ long long app_parse_int(struct argp_state *state, const char *option, const char
     errno = 0;
     const long long value = strtoll(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || value < min || value > max)
-        argp_error(state, "%s: found \"%s\", expected a whole number from %lld to %lld", option, text, min,
-                   max);
+        app_usage_error(state, "%s: found \"%s\", expected a whole number from %lld to %lld", option, text,
+                        min, max);
     return value;
 }
 
@@ -32,7 +79,7 @@ double app_parse_float(struct argp_state *state, const char *option, const char 
     char *end;
     const double value = strtod(text, &end);
     if (end == text || *end != '\0' || !(value >= min && value <= max))
-        argp_error(state, "%s: found \"%s\", expected a number from %g to %g", option, text, min, max);
+        app_usage_error(state, "%s: found \"%s\", expected a number from %g to %g", option, text, min, max);
     return value;
 }
 
@@ -40,8 +87,9 @@ lf_dtype app_parse_dtype(struct argp_state *state, const char *option, const cha
 {
     lf_dtype dtype = LF_DTYPE_F32;
     if (!lf_dtype_parse(text, &dtype))
-        argp_error(state, "%s: found \"%s\", expected one of f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k",
-                   option, text);
+        app_usage_error(state,
+                        "%s: found \"%s\", expected one of f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k",
+                        option, text);
     return dtype;
 }
 
@@ -114,12 +162,12 @@ static error_t parse_engine_option(int key, char *arg, struct argp_state *state)
     case OPT_WEIGHTS: o->params.weight_dtype = (int)app_parse_dtype(state, "--weight-type", arg); return 0;
     case OPT_CPU_MASK:
         if (!lf_cpu_mask_parse(arg, &o->params.cpu_mask))
-            argp_error(state, "--cpu-mask: found \"%s\", expected scalar, avx2, avx512 or native", arg);
+            app_usage_error(state, "--cpu-mask: found \"%s\", expected scalar, avx2, avx512 or native", arg);
         return 0;
     case OPT_PIN: o->params.pin_threads = true; return 0;
     case 'q': o->quiet = true; return 0;
     case ARGP_KEY_END:
-        if (!o->params.model_path) argp_error(state, "-m PATH: the model is missing");
+        if (!o->params.model_path) app_usage_error(state, "-m PATH: the model is missing");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -146,19 +194,32 @@ lf_status app_open_engine(lf_engine **out, app_engine_options *options, lf_error
 
 /* ---- JSON lines ---- */
 
+static int fail_json(const char *path)
+{
+    (void)fprintf(stderr, "lookfar: %s: cannot write: %s\n", path, strerror(errno));
+    return EXIT_FAIL;
+}
+
 FILE *app_open_json(const char *path)
 {
     if (strcmp(path, "-") == 0) return stdout;
     FILE *f = fopen(path, "w");
-    if (!f) (void)fprintf(stderr, "lookfar: %s: cannot create: %s\n", path, strerror(errno));
+    if (!f) (void)fail_json(path);
     return f;
 }
 
 int app_write_json(FILE *f, const char *path, json_t *object)
 {
+    errno = ENOMEM; /* why there is no object, or why it cannot be dumped */
     const bool ok = object && json_dumpf(object, f, JSON_COMPACT) == 0 && fputc('\n', f) != EOF &&
                     fflush(f) == 0;
     json_decref(object);
-    if (!ok) (void)fprintf(stderr, "lookfar: %s: cannot write: %s\n", path, strerror(errno));
-    return ok ? 0 : EXIT_FAIL;
+    if (ok) return 0;
+    return f == stdout && ferror(f) ? EXIT_FAIL : fail_json(path); /* a broken stdout is reported at exit */
+}
+
+int app_close_json(FILE *f, const char *path, int code)
+{
+    const bool ok = !f || f == stdout || fclose(f) == 0;
+    return ok || code != 0 ? code : fail_json(path);
 }

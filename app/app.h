@@ -23,7 +23,13 @@ int app_bench(int argc, char **argv);
 /* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */
 int app_fail(const lf_error *err);
 
-/* Option values. A bad one prints a usage error that names option, found and expected, and exits with EXIT_USAGE. */
+/* Parses the arguments of a subcommand into *input by argp, to which it adds --help. A mistake is one line on standard
+ * error, "lookfar: NAME: ...", and EXIT_USAGE: parsers report theirs by app_usage_error, not by argp_error. */
+void app_parse_args(const struct argp *argp, int argc, char **argv, void *input);
+_Noreturn void app_usage_error(const struct argp_state *state, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Option values. A bad one is a usage error that names option, found and expected. */
 long long app_parse_int(struct argp_state *state, const char *option, const char *text, long long min,
                         long long max);
 double app_parse_float(struct argp_state *state, const char *option, const char *text, double min,
@@ -55,9 +61,11 @@ lf_status app_open_engine(lf_engine **out, app_engine_options *options, lf_error
 extern volatile sig_atomic_t app_interrupted;
 void app_catch_interrupt(void);
 
-/* Where --json goes: a file, or standard output for "-"; NULL and a message on failure. One object a line. */
+/* Where --json goes: a file, or standard output for "-"; NULL and a message on failure. One object a line. Writing takes
+ * the reference and returns 0 or, with a message, EXIT_FAIL; closing (NULL is fine) returns `code`, or EXIT_FAIL with a
+ * message when `code` is 0 and not everything could be written. */
 FILE *app_open_json(const char *path);
-int app_write_json(FILE *f, const char *path,
-                   json_t *object); /* takes the reference; 0, or EXIT_FAIL with a message */
+int app_write_json(FILE *f, const char *path, json_t *object);
+int app_close_json(FILE *f, const char *path, int code);
 
 #endif

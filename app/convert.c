@@ -7,6 +7,7 @@ enum { OPT_TOKENIZER = 0x200 };
 
 typedef struct convert_options {
     lf_convert_params params;
+    lf_convert_result result;
     bool quantize, quiet;
     app_progress progress;
 } convert_options;
@@ -35,7 +36,7 @@ static error_t parse_argument(convert_options *o, char *arg, struct argp_state *
     else if (state->arg_num == 2 && o->quantize)
         o->params.dtype = (int)app_parse_dtype(state, "TYPE", arg);
     else
-        argp_error(state, "found argument \"%s\", expected no more", arg);
+        app_usage_error(state, "found argument \"%s\", expected no more", arg);
     return 0;
 }
 
@@ -50,8 +51,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_ARG: return parse_argument(o, arg, state);
     case ARGP_KEY_END:
         if (state->arg_num < (o->quantize ? 3u : 2u))
-            argp_error(state, "found %u arguments, expected %s", state->arg_num,
-                       o->quantize ? "INPUT OUTPUT TYPE" : "INPUT OUTPUT");
+            app_usage_error(state, "found %u arguments, expected %s", state->arg_num,
+                            o->quantize ? "INPUT OUTPUT TYPE" : "INPUT OUTPUT");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -64,19 +65,31 @@ static bool on_progress(void *cookie, size_t done, size_t total)
     return !app_interrupted;
 }
 
+static void print_result(const convert_options *o)
+{
+    (void)fprintf(stderr, "%s: %d tensors", o->params.output_path, o->result.n_tensors);
+    if (o->result.n_fallback > 0)
+        (void)fprintf(stderr, ", %d of them as q8_0 or f16: their rows are not whole blocks of %s",
+                      o->result.n_fallback, lf_dtype_name((lf_dtype)o->params.dtype));
+    (void)fputc('\n', stderr);
+}
+
 static int convert(int argc, char **argv, const struct argp *argp, bool quantize)
 {
-    convert_options o = {.quantize = quantize};
+    convert_options o = {.quantize = quantize, .result.size = sizeof o.result};
     lf_error err = {0};
     lf_convert_params_init(&o.params);
-    (void)argp_parse(argp, argc, argv, 0, NULL, &o);
+    app_parse_args(argp, argc, argv, &o);
     app_catch_interrupt();
     app_progress_start(&o.progress, quantize ? "quantizing" : "converting", o.quiet);
     o.params.progress = on_progress;
     o.params.cookie = &o;
+    o.params.result = &o.result;
     const lf_status status = quantize ? lf_quantize(&o.params, &err) : lf_convert(&o.params, &err);
     app_progress_clear(&o.progress);
-    return status == LF_OK ? 0 : app_fail(&err);
+    if (status != LF_OK) return app_fail(&err);
+    if (!o.quiet) print_result(&o);
+    return 0;
 }
 
 int app_convert(int argc, char **argv)

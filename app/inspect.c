@@ -31,11 +31,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_KV: o->kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
     case OPT_JSON: o->json_path = arg; return 0;
     case ARGP_KEY_ARG:
-        if (o->model_path) argp_error(state, "found argument \"%s\", expected one model", arg);
+        if (o->model_path) app_usage_error(state, "found argument \"%s\", expected one model", arg);
         o->model_path = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!o->model_path) argp_error(state, "-m PATH: the model is missing");
+        if (!o->model_path) app_usage_error(state, "-m PATH: the model is missing");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -100,14 +100,14 @@ int app_inspect(int argc, char **argv)
     lf_error err = {0};
     char *text = NULL;
     int code = 0;
-    (void)argp_parse(&argp, argc, argv, 0, NULL, &o);
+    app_parse_args(&argp, argc, argv, &o);
     if (lf_inspect(o.model_path, o.n_ctx, o.n_seqs, o.kv_dtype, &text, &err) != LF_OK) return app_fail(&err);
-    json_t *root = json_loads(text, 0, NULL);
+    json_t *root = json_loads(text, JSON_ALLOW_NUL, NULL);
     free(text);
     if (o.json_path) {
         FILE *f = app_open_json(o.json_path);
         code = f ? app_write_json(f, o.json_path, json_incref(root)) : EXIT_FAIL;
-        if (f && f != stdout && fclose(f) != 0) code = EXIT_FAIL;
+        code = app_close_json(f, o.json_path, code);
     } else {
         print_human(root);
     }

@@ -1,7 +1,10 @@
 /* lookfar: the command. Each subcommand is one file of this folder. */
 #include "app.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command {
     const char *name;
@@ -28,9 +31,17 @@ static void print_help(FILE *f)
         f, "\n`lookfar COMMAND --help` lists the options of a command; `lookfar --version` the version.\n");
 }
 
+/* Whatever went to standard output and did not arrive (a full disk) is an error, reported here once for all commands. */
+static void check_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return;
+    (void)fprintf(stderr, "lookfar: standard output: cannot write: %s\n", strerror(errno));
+    _exit(EXIT_FAIL);
+}
+
 int main(int argc, char **argv)
 {
-    argp_err_exit_status = EXIT_USAGE;
+    if (atexit(check_output) != 0) return EXIT_FAIL;
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;

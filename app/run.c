@@ -66,10 +66,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_JSON: o->json_path = arg; return 0;
     case OPT_DUMP: o->dump_path = arg; return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "found argument \"%s\", expected options only (a prompt goes after -p)", arg);
+        app_usage_error(state, "found argument \"%s\", expected options only (a prompt goes after -p)", arg);
         return 0;
     case ARGP_KEY_END:
-        if (o->prompt && o->prompt_file) argp_error(state, "-p and -f: found both, expected one");
+        if (o->prompt && o->prompt_file) app_usage_error(state, "-p and -f: found both, expected one");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -153,7 +153,9 @@ typedef struct session {
     size_t output_begin; /* where in it the last output began */
     lf_ids output;
     FILE *text; /* where text goes: standard output, or standard error when JSON has that */
+    bool shows_prompt;
     app_progress prefill;
+    bool out_of_memory; /* why on_token ended the generation, if it did */
     lf_generate_result result;
 } session;
 
@@ -161,15 +163,21 @@ static bool on_prefill(void *cookie, int done, int total)
 {
     session *s = cookie;
     app_progress_draw(&s->prefill, (double)done / total);
-    if (done == total) app_progress_clear(&s->prefill);
+    if (done == total) {
+        app_progress_clear(&s->prefill);
+        /* now that it has turned out to be one that the model takes */
+        if (s->shows_prompt) (void)fwrite(s->transcript.data, 1, s->transcript.len, s->text);
+    }
     return !app_interrupted;
 }
 
 static bool on_token(void *cookie, int32_t id, const char *text, size_t len)
 {
     session *s = cookie;
-    if (id >= 0 && !lf_ids_push(&s->output, id)) return false;
-    if (!lf_bytes_append(&s->transcript, text, len)) return false;
+    if ((id >= 0 && !lf_ids_push(&s->output, id)) || !lf_bytes_append(&s->transcript, text, len)) {
+        s->out_of_memory = true;
+        return false;
+    }
     if (fwrite(text, 1, len, s->text) != len || fflush(s->text) != 0) return false;
     return !app_interrupted;
 }
@@ -193,6 +201,7 @@ static lf_status generate(session *s, lf_error *err)
         app_progress_start(&s->prefill, "reading the prompt", o->engine.quiet);
         status = lf_generate(s->engine, &params, &s->result, err);
         app_progress_clear(&s->prefill);
+        if (s->out_of_memory) status = lf_fail_memory(err, "the output", s->transcript.len);
     }
     free(ids);
     return status;
@@ -209,7 +218,7 @@ static void print_timings(const session *s)
     lf_engine_info info = {.size = sizeof info};
     lf_engine_get_info(s->engine, &info);
     const int n_prompt = r->prompt_tokens - r->cached_tokens;
-    (void)fprintf(stderr, "\n\nload   %8.2f s   %s, %s kernels, %d threads\n", info.load_seconds, info.arch,
+    (void)fprintf(stderr, "\nload   %8.2f s   %s, %s kernels, %d threads\n", info.load_seconds, info.arch,
                   info.kernels, info.n_threads);
     (void)fprintf(stderr, "prompt %8.2f s   %d tokens, %d from the cache, %.1f tokens/s\n",
                   r->prefill_seconds, r->prompt_tokens, r->cached_tokens,
@@ -250,20 +259,15 @@ static int run_session(session *s, FILE *json, lf_error *err)
 {
     const run_options *o = s->options;
     int code = 0;
-    bool more = o->interactive;
-    if (s->transcript.len == 0 && o->interactive) more = read_line(s);
-    if (!o->hide_prompt && !o->interactive && s->transcript.len > 0)
-        (void)fwrite(s->transcript.data, 1, s->transcript.len, s->text);
-    if (o->interactive && !more && s->transcript.len == 0) return 0;
+    if (o->interactive && s->transcript.len == 0 && !read_line(s)) return 0;
+    s->shows_prompt = !o->hide_prompt && !o->interactive && s->transcript.len > 0;
     do {
         if (generate(s, err) != LF_OK) return app_fail(err);
-        if (ferror(s->text)) {
-            (void)lf_fail(err, LF_EIO, "cannot write the text: %s", strerror(errno));
-            return app_fail(err);
-        }
+        if (ferror(s->text)) return EXIT_FAIL; /* main says why */
         if (json) code = app_write_json(json, o->json_path, result_json(s));
     } while (code == 0 && o->interactive && !app_interrupted && read_line(s));
     (void)fputc('\n', s->text);
+    (void)fflush(s->text); /* before the timings, where both go to one place */
     if (!o->engine.quiet) print_timings(s);
     return code;
 }
@@ -313,7 +317,7 @@ int app_run(int argc, char **argv)
     int code;
     lf_engine_params_init(&o.engine.params);
     lf_generate_params_init(&o.generate);
-    (void)argp_parse(&argp, argc, argv, 0, NULL, &o);
+    app_parse_args(&argp, argc, argv, &o);
     app_catch_interrupt();
     if (o.json_path) {
         json = app_open_json(o.json_path);
@@ -329,9 +333,5 @@ int app_run(int argc, char **argv)
     lf_engine_close(s.engine);
     lf_bytes_free(&s.transcript);
     lf_ids_free(&s.output);
-    if (json && json != stdout && fclose(json) != 0) {
-        (void)fprintf(stderr, "lookfar: %s: cannot write: %s\n", o.json_path, strerror(errno));
-        code = EXIT_FAIL;
-    }
-    return code;
+    return app_close_json(json, o.json_path, code);
 }

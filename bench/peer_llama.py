@@ -19,9 +19,13 @@ Tests, each on `batch` sequences that already hold `depth` tokens (filled before
     rowsN  one pass of N tokens per sequence with the logits of all of them: what a verify pass does
 After a repetition the cache is cut back to `depth`, and one untimed repetition precedes the first. Tokens are random.
 
---serve reads one JSON object per line, with the names of the options as keys ("kv_type" for --kv-type), and answers
-each with one line: one repetition, or the ids, or {"error": ...}. Model, context and filled cache stay until a request
-needs others, so two engines can take turns, repetition by repetition.
+--generate takes an f32 cache and no flash attention (which rounds to f16): this way llama.cpp is within 1e-6 of a
+float32 reference, where its defaults are 5e-4 away.
+
+--serve reads one JSON object per line, with the names of the options as keys ("kv_type" for --kv-type; the options
+of the command fill in what it leaves out), and answers each with one line: one repetition, or the ids, or
+{"error": ...}. Model, context and filled cache stay until a request needs others, so two engines can take turns,
+repetition by repetition.
 
 Threads: unless the environment says otherwise OMP_PROC_BIND=true and OMP_PLACES=cores are set before the library is
 loaded. Without them its threads are at times put on one core, and a run comes out at a fraction of its speed.
@@ -75,6 +79,8 @@ class Cell:
 
     def check(self):
         self.parse_test()
+        if not isinstance(self.model, str):
+            raise PeerError(f"model {self.model!r}; expected the path of a GGUF")
         if self.kv_type not in KV_TYPES:
             raise PeerError(f"KV type {self.kv_type!r}; expected one of {', '.join(KV_TYPES)}")
         for name, low in (("depth", 0), ("batch", 1), ("threads", 1)):
@@ -243,7 +249,7 @@ class Peer:
 
     def generate(self, cell, ids, n, logits_path=None):
         """n greedy ids after ids, the lowest on a tie, from an empty cache; writes the prompt's logits if asked."""
-        cell = replace(cell, depth=0, batch=1)
+        cell = replace(cell, depth=0, batch=1, kv_type="f32", flash_attn=0)
         cell.check()
         if not ids or len(ids) > ROWS_MAX:
             raise PeerError(f"{len(ids)} ids to start from; expected 1 to {ROWS_MAX}")
@@ -264,20 +270,20 @@ class Peer:
         return {"ids": out}
 
 
-def answer(peer, request):
-    """The answer to one request of --serve."""
+def answer(peer, defaults, request):
+    """The answer to one request of --serve; what it leaves out is as in the cell `defaults`."""
     generate, n, path = request.pop("generate", None), request.pop("n", 32), request.pop("logits", None)
     try:
-        cell = Cell(**request)
+        cell = replace(defaults, **request)
     except TypeError as error:
         raise PeerError(f"request {request}: {error}") from error
     return peer.time_cell(cell) if generate is None else peer.generate(cell, generate, n, path)
 
 
-def serve(peer):
+def serve(peer, defaults):
     for line in sys.stdin:
         try:
-            reply = answer(peer, dict(json.loads(line)))
+            reply = answer(peer, defaults, dict(json.loads(line)))
         except (PeerError, OSError, ValueError, TypeError) as error:
             peer.close_context()  # whatever its cache holds now
             reply = {"error": str(error)}
@@ -317,11 +323,11 @@ def main():
     llama.llama_log_set(log_errors, ctypes.c_void_p(0))
     peer = Peer()
     try:
-        if args.serve:
-            serve(peer)
-            return 0
         cell = Cell(args.model, f"rows{args.rows}" if args.rows else args.test, args.depth, args.batch, args.threads,
                     args.kv_type, args.flash_attn)
+        if args.serve:
+            serve(peer, cell)
+            return 0
         if args.generate:
             ids = [int(i) for i in args.generate.replace(",", " ").split()]
             print(json.dumps(peer.generate(cell, ids, args.n, args.logits)))

@@ -11,6 +11,11 @@
 extern "C" {
 #endif
 
+/* What follows is all that the shared library exports. */
+#if defined(__GNUC__)
+#    pragma GCC visibility push(default)
+#endif
+
 /* Statuses: name, value (never renumbered), text. */
 #define LF_STATUS_LIST(X)                                                                                    \
     X(LF_OK, 0, "ok")                                                                                        \
@@ -173,6 +178,12 @@ lf_status lf_score(lf_engine *engine, const int32_t *ids, size_t n_ids, float *l
 lf_status lf_inspect(const char *model_path, int n_ctx, int n_seqs, lf_dtype kv_dtype, char **json,
                      lf_error *err);
 
+typedef struct lf_convert_result {
+    size_t size;    /* sizeof(lf_convert_result), set by the caller */
+    int n_tensors;  /* written */
+    int n_fallback; /* matrices whose rows are not whole blocks of the type asked for, written as q8_0 or f16 */
+} lf_convert_result;
+
 typedef struct lf_convert_params {
     size_t size; /* sizeof(lf_convert_params), set by lf_convert_params_init */
     const char
@@ -183,6 +194,7 @@ typedef struct lf_convert_params {
     int n_threads;              /* 0: one for each processor */
     lf_progress_fn progress;
     void *cookie;
+    lf_convert_result *result; /* filled on success; may be NULL */
 } lf_convert_params;
 
 void lf_convert_params_init(lf_convert_params *params);
@@ -190,6 +202,10 @@ void lf_convert_params_init(lf_convert_params *params);
 /* Writes a GGUF v3 file from another form, or with other element types. */
 lf_status lf_convert(const lf_convert_params *params, lf_error *err);
 lf_status lf_quantize(const lf_convert_params *params, lf_error *err);
+
+#if defined(__GNUC__)
+#    pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

@@ -9,8 +9,6 @@
 #include "sample/pick.h"
 #include "token/tokenizer.h"
 
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +24,7 @@ struct lf_engine {
     lf_kv_seq *seq;
     lf_ids cached; /* the tokens whose K/V `seq` holds, by position */
     lf_forward *forward;
+    lf_picker *picker;
     lf_row *rows; /* (batch_rows) */
     int batch_rows;
     lf_engine_info info;
@@ -77,27 +76,6 @@ void lf_engine_params_init(lf_engine_params *params)
                                  .cpu_mask = ~0u};
 }
 
-static int usable_processors(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    const int n = CPU_COUNT(&set);
-    return n > LF_THREADS_MAX ? LF_THREADS_MAX : n;
-}
-
-/* Memory that can be had without swapping, or SIZE_MAX when the system does not say. */
-static size_t available_memory(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f) return SIZE_MAX;
-    char line[128];
-    unsigned long long kib = 0;
-    bool found = false;
-    while (!found && fgets(line, sizeof line, f)) found = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
-    (void)fclose(f);
-    return found ? (size_t)kib * 1024 : SIZE_MAX;
-}
-
 static lf_status check_params(const lf_engine_params *p, lf_error *err)
 {
     if (p->size != sizeof *p)
@@ -146,7 +124,7 @@ static lf_status plan_memory(lf_engine *e, const lf_engine_params *p, const lf_s
     e->info.buffer_bytes = lf_forward_plan_bytes(&source->config, &shape->layout, e->info.n_threads,
                                                  e->batch_rows,
                                                  e->batch_rows < LOGITS_MAX ? e->batch_rows : LOGITS_MAX);
-    const size_t available = available_memory();
+    const size_t available = lf_memory_available();
     if (!fits || !lf_add_size(e->info.weight_bytes, e->info.kv_bytes, &total) ||
         !lf_add_size(total, e->info.buffer_bytes, &total) || total > available)
         return lf_fail(
@@ -158,13 +136,20 @@ static lf_status plan_memory(lf_engine *e, const lf_engine_params *p, const lf_s
     return LF_OK;
 }
 
+/* "no_vocab" is how a GGUF says that it has none. */
+static bool gguf_has_tokenizer(const lf_gguf *g)
+{
+    static const char none[] = "no_vocab";
+    const lf_gguf_value *model = lf_gguf_find(g, "tokenizer.ggml.model");
+    return model && !(model->type == LF_GGUF_STRING && model->len == strlen(none) &&
+                      memcmp(model->str, none, model->len) == 0);
+}
+
 /* A model without a tokenizer still runs on ids; one whose tokenizer does not fit its embedding does not. */
 static lf_status open_tokenizer(lf_engine *e, const lf_source *source, lf_error *err)
 {
     lf_error tokenizer_err;
-    const bool has = source->form == LF_NAMES_HF ||
-                     lf_gguf_find(source->gguf, "tokenizer.ggml.model") != NULL;
-    if (!has) return LF_OK;
+    if (source->form == LF_NAMES_GGUF && !gguf_has_tokenizer(source->gguf)) return LF_OK;
     const lf_status status = source->form == LF_NAMES_HF
                                  ? lf_tokenizer_from_dir(&e->tokenizer, source->path, &tokenizer_err)
                                  : lf_tokenizer_from_gguf(&e->tokenizer, source->gguf, &tokenizer_err);
@@ -194,6 +179,7 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
     const int n_pages = (e->info.n_ctx + LF_PAGE_POS - 1) / LF_PAGE_POS;
     LF_TRY(lf_kv_pool_create(&e->pool, &shape, n_pages, err));
     LF_TRY(lf_kv_seq_open(&e->seq, e->pool, e->info.n_ctx, err));
+    LF_TRY(lf_picker_create(&e->picker, c->n_vocab, err));
     LF_TRY(lf_forward_create(&e->forward, &e->model, &e->kernels, e->threads, &shape.layout, e->batch_rows,
                              e->batch_rows < LOGITS_MAX ? e->batch_rows : LOGITS_MAX, err));
 done:
@@ -210,7 +196,7 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
     if (!e) return lf_fail_memory(err, "an engine", sizeof *e);
     LF_TRY(check_params(params, err));
     e->batch_rows = params->batch_rows;
-    e->info.n_threads = params->n_threads ? params->n_threads : usable_processors();
+    e->info.n_threads = params->n_threads ? params->n_threads : lf_threads_processors();
     e->rows = calloc((size_t)e->batch_rows, sizeof *e->rows);
     e->path = lf_strndup(params->model_path, strlen(params->model_path));
     if (!e->rows || !e->path) {
@@ -233,6 +219,7 @@ void lf_engine_close(lf_engine *e)
 {
     if (!e) return;
     lf_forward_free(e->forward);
+    lf_picker_free(e->picker);
     lf_kv_seq_close(e->seq);
     lf_kv_pool_free(e->pool);
     lf_model_free(&e->model);
@@ -288,6 +275,14 @@ done:
     return status;
 }
 
+/* The text of an id. A padded embedding has rows that are no token of the tokenizer: they have none. */
+static lf_status append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
+                             lf_error *err)
+{
+    if (id >= lf_tokenizer_n_vocab(e->tokenizer) && id < e->model.config.n_vocab) return LF_OK;
+    return lf_detok_push(state, e->tokenizer, id, special, out, err);
+}
+
 lf_status lf_detokenize(const lf_engine *e, const int32_t *ids, size_t n_ids, bool special, char **text,
                         size_t *len, lf_error *err)
 {
@@ -295,8 +290,7 @@ lf_status lf_detokenize(const lf_engine *e, const int32_t *ids, size_t n_ids, bo
     lf_detok state = {0};
     lf_status status = LF_OK;
     LF_TRY(require_tokenizer(e, err));
-    for (size_t i = 0; i < n_ids; i++)
-        LF_TRY(lf_detok_push(&state, e->tokenizer, ids[i], special, &out, err));
+    for (size_t i = 0; i < n_ids; i++) LF_TRY(append_text(e, &state, ids[i], special, &out, err));
     LF_TRY(lf_detok_finish(&state, &out, err));
     if (!lf_bytes_append(&out, "", 0)) status = lf_fail_memory(err, "text", 1);
 done:
@@ -416,7 +410,7 @@ static lf_status emit(generation *g, int32_t id)
     }
     g->result.output_tokens++;
     g->text.len = 0;
-    if (e->tokenizer) LF_TRY(lf_detok_push(&g->detok, e->tokenizer, id, p->special, &g->text, g->err));
+    if (e->tokenizer) LF_TRY(append_text(e, &g->detok, id, p->special, &g->text, g->err));
     if (p->on_token && !p->on_token(p->cookie, id, g->text.data ? g->text.data : "", g->text.len))
         finish(g, LF_FINISH_CANCEL);
     else if (p->n_predict >= 0 && g->result.output_tokens >= p->n_predict)
@@ -431,11 +425,14 @@ static lf_status decode(generation *g)
 {
     lf_engine *e = g->engine;
     lf_status status = LF_OK;
-    const lf_pick_params pick = {.temperature = g->params->temperature, .seed = g->params->seed};
+    lf_pick_params pick;
+    lf_pick_params_init(&pick);
+    pick.temperature = g->params->temperature;
+    pick.seed = g->params->seed;
     if (g->params->n_predict == 0) finish(g, LF_FINISH_LENGTH);
     while (!g->finished) {
         const int pos = lf_kv_seq_len(e->seq);
-        const int32_t id = lf_pick(lf_forward_logits(e->forward, 0), e->model.config.n_vocab, &pick, pos);
+        const int32_t id = lf_pick(e->picker, lf_forward_logits(e->forward, 0), e->cached.data, pos, &pick);
         if (id < 0) {
             status = lf_fail(g->err, LF_EFORMAT, "%s: the logits at position %d are not finite", e->path,
                              pos);

@@ -188,7 +188,7 @@ int count_mismatches(const reference *ref, const lf_model *m, const lf_kernels *
         mismatches += compare_pass(&p, forward, ref->n_vocab);
         for (int i = 0; i < ref->n_seqs; i++) lf_kv_seq_commit(seqs[i], n_commit[i]);
     }
-    assert_true(lf_kv_pool_check(pool, (const lf_kv_seq *const *)seqs, ref->n_seqs));
+    assert_true(lf_kv_pool_check(pool, (const lf_kv_seq *const *)seqs, ref->n_seqs, NULL));
     for (int i = 0; i < ref->n_seqs; i++) lf_kv_seq_close(seqs[i]);
     free(p.rows);
     free(p.expected);

@@ -98,7 +98,7 @@ static void test_random_schedule_keeps_the_accounts(void **state)
         int n_open = 0;
         for (int i = 0; i < SEQS; i++)
             if (shadows[i].seq) open[n_open++] = shadows[i].seq;
-        assert_true(lf_kv_pool_check(pool, open, n_open));
+        assert_true(lf_kv_pool_check(pool, open, n_open, NULL));
         if (s->seq && lf_kv_seq_len(s->seq) > 0) {
             const int pos = (int)(rng_next(&rng) % (uint64_t)lf_kv_seq_len(s->seq));
             assert_true(read_slot(s->seq, pos) == s->values[pos]);

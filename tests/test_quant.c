@@ -65,6 +65,40 @@ static void test_quantised_bytes_are_the_reference_s(void **state)
     free(rows);
 }
 
+/* 2^18 generated values, half of them with long tails and half nearly normal, by the hash of what they become. */
+static void test_many_quantised_bytes_are_the_reference_s(void **state)
+{
+    (void)state;
+    enum { N = 1 << 18 };
+    float *x = malloc(N * sizeof *x);
+    uint8_t *out = malloc(N * sizeof *x);
+    assert_true(x && out);
+    uint64_t rng = 1;
+    for (int i = 0; i < N; i++) {
+        const float u = rng_uniform(&rng);
+        if (i < N / 2) {
+            x[i] = u * u * u;
+        } else {
+            x[i] = u + rng_uniform(&rng);
+            x[i] += rng_uniform(&rng);
+        }
+    }
+    for (lf_dtype dtype = LF_DTYPE_F16; dtype < LF_DTYPE_COUNT; dtype++) {
+        size_t bytes, hash_bytes;
+        uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+        char *expected = golden(lf_dtype_of(dtype)->name, "fnv", &hash_bytes);
+        assert_int_equal(hash_bytes, sizeof hash);
+        assert_true(lf_dtype_row_bytes(dtype, N, &bytes));
+        lf_quantize_row(out, x, dtype, N);
+        for (size_t i = 0; i < bytes; i++) hash = (hash ^ out[i]) * 0x100000001b3u;
+        if (memcmp(&hash, expected, sizeof hash) != 0)
+            fail_msg("%s: the bytes differ", lf_dtype_of(dtype)->name);
+        free(expected);
+    }
+    free(out);
+    free(x);
+}
+
 /* f32 is copied, from any alignment. */
 static void test_f32_rows_are_copied(void **state)
 {
@@ -215,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dequantised_bytes_are_the_reference_s),
         cmocka_unit_test(test_quantised_bytes_are_the_reference_s),
+        cmocka_unit_test(test_many_quantised_bytes_are_the_reference_s),
         cmocka_unit_test(test_f32_rows_are_copied),
         cmocka_unit_test(test_every_scale),
         cmocka_unit_test(test_extreme_values_are_defined),

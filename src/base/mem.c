@@ -32,6 +32,18 @@ void *lf_calloc_aligned(size_t bytes)
     return block;
 }
 
+size_t lf_memory_available(void)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f) return SIZE_MAX;
+    char line[128];
+    unsigned long long kib = 0;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f)) found = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
+    (void)fclose(f);
+    return found ? (size_t)kib * 1024 : SIZE_MAX;
+}
+
 char *lf_strndup(const char *s, size_t n)
 {
     char *copy = malloc(n + 1);

@@ -17,6 +17,9 @@ bool lf_add_size(size_t a, size_t b, size_t *out);
  * MiB and offered to the kernel as huge pages. NULL when there is no memory. Free with free(). */
 void *lf_calloc_aligned(size_t bytes);
 
+/* Memory that can be had without swapping, or SIZE_MAX when the system does not say. */
+size_t lf_memory_available(void);
+
 /* A copy of s[0..n) with a terminating NUL, or NULL without memory. */
 char *lf_strndup(const char *s, size_t n);
 

@@ -117,6 +117,14 @@ void lf_threads_run(lf_threads *t, void (*fn)(void *arg, int i_thread), void *ar
     lf_threads_barrier(t);
 }
 
+int lf_threads_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    const int n = CPU_COUNT(&set);
+    return n > LF_THREADS_MAX ? LF_THREADS_MAX : n;
+}
+
 /* The processor that thread i is bound to: the i-th of those the process may use, counted around. */
 static int processor_of(int i, const cpu_set_t *allowed)
 {

@@ -12,6 +12,9 @@ typedef struct lf_threads lf_threads;
 
 enum { LF_THREADS_MAX = 256 };
 
+/* The processors that this thread may use, 1 to LF_THREADS_MAX. */
+int lf_threads_processors(void);
+
 /* Starts n - 1 threads (the caller of lf_threads_run is the first of the team). pin: the started threads are bound to one
  * processor each, out of those the process may use. LF_EINVAL for n outside 1..LF_THREADS_MAX; LF_ENOMEM. */
 lf_status lf_threads_create(lf_threads **out, int n, bool pin, lf_error *err);

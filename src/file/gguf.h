@@ -93,7 +93,9 @@ void lf_gguf_set_array(lf_gguf_writer *w, const char *key, lf_gguf_type item_typ
                        size_t count);
 void lf_gguf_set_strings(lf_gguf_writer *w, const char *key, const char *const *strs, const size_t *lens,
                          size_t count);
-void lf_gguf_set_value(lf_gguf_writer *w, const lf_gguf_value *value); /* copies one from another file */
+
+/* Copies a value of another file. general.alignment is skipped, here and above: it is always the writer's own 32. */
+void lf_gguf_set_value(lf_gguf_writer *w, const lf_gguf_value *value);
 
 /* Declares a tensor; data follows in the same order after lf_gguf_writer_begin. dims outermost first. */
 void lf_gguf_add_tensor(lf_gguf_writer *w, const char *name, lf_dtype dtype, int n_dims, const int64_t *dims);

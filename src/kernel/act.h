@@ -6,16 +6,21 @@
  *   q8    int8 blocks of 32 with their own scale        for q8_0 and the k-quants
  *
  * A q8 row of n inputs (padded with zeros to a multiple of 64) is four arrays, each 64-byte aligned:
- *   int8_t  q[n64]          round-to-nearest-even of x * (127 / amax of the block), 0 in a block of zeros
+ *   int8_t  q[n64]          round-to-nearest-even of x * (127 / amax of the block)
  *   float   d[n64 / 32]     amax / 127
  *   float   ds[n64 / 32]    d * (float)(sum of q over the block): pairs with the minimum of q4_k and q5_k
- *   int32_t sum[n64 / 16]   sums of q over 16 inputs: undo the bias of unsigned weights */
+ *   int32_t sum[n64 / 16]   sums of q over 16 inputs: undo the bias of unsigned weights
+ *
+ * Two kinds of blocks have all their q 0: one whose amax is below LF_ACT_Q8_TINY, where 127 / amax could overflow (d is 0
+ * then), and one that holds a NaN or an infinity (d is NaN, so that every product with the row is NaN). */
 #ifndef LF_KERNEL_ACT_H
 #define LF_KERNEL_ACT_H
 
 #include "tensor/dtype.h"
 
 typedef enum lf_act { LF_ACT_F32, LF_ACT_BF16, LF_ACT_Q8, LF_ACT_COUNT } lf_act;
+
+#define LF_ACT_Q8_TINY 0x1p-119f /* amax / 127 is still normal here */
 
 typedef struct lf_act_q8 {
     int8_t *q;

@@ -34,16 +34,17 @@ enum { LF_ATTN_TILES = 16, LF_ATTN_POS = LF_ATTN_TILES * LF_TILE_POS };
 typedef void lf_matmul_fn(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
                           const void *x, size_t x_stride, int n_rows);
 
-/* Attends n_q query vectors to one block of n_tiles <= LF_ATTN_TILES tiles of the same KV head and merges the
- * block's result into the running state:
+/* Attends n_q >= 1 query vectors to n_tiles tiles of the same KV head, in blocks of LF_ATTN_TILES, and merges
+ * each block's result into the running state. A call over many blocks gives the bits of a call per block and is
+ * faster: it reads the next block from memory while it computes on this one.
  *   o (n_q, o_stride)  running sum of p v, not yet divided; o_stride >= layout->dim_padded; starts as 0
  *   m, l (n_q)         running maximum (starts as -INFINITY) and sum of p (starts as 0)
  *   q (n_q)            queries as rows of lf_act_for(layout->dtype), q_stride bytes apart
- *   n_visible (n_q)    how many leading positions of the block each query sees, 0 .. 16 n_tiles; 0 leaves its state
- *                      untouched
+ *   n_visible (n_q)    how many leading positions of the tiles each query sees, 0 .. 16 n_tiles; a block of
+ *                      which it sees none leaves its state untouched
  *   scratch            lf_attend_scratch_bytes(n_q) bytes, 64-byte aligned
  *
- * For a query, over the positions j < n_visible:
+ * For a query and a block, over the positions j of the block that it sees:
  *   s_j    = scale * (q . k_j)     the product summed over the head's dimensions in ascending order (bf16: pairs as
  *                                  above; q8_0: per block of 32, acc = fma((float)dot, dk * dq, acc))
  *   m_b    = max_j s_j

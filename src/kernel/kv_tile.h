@@ -17,7 +17,7 @@
 
 #include "tensor/dtype.h"
 
-enum { LF_TILE_POS = 16 };
+enum { LF_TILE_POS = 16, LF_HEAD_DIM_MAX = 1024 };
 
 typedef struct lf_kv_layout {
     lf_dtype dtype; /* f32, f16, bf16 or q8_0 */
@@ -27,7 +27,7 @@ typedef struct lf_kv_layout {
     size_t tile_bytes; /* a multiple of 64 */
 } lf_kv_layout;
 
-/* The layout for a supported KV dtype and 1 <= head_dim <= 1024; false for any other. */
+/* The layout for a supported KV dtype and 1 <= head_dim <= LF_HEAD_DIM_MAX; false for any other. */
 bool lf_kv_layout_init(lf_kv_layout *out, lf_dtype dtype, int head_dim);
 
 /* Writes k (head_dim) and v (head_dim) to slot 0..15 of the tile, converted to the layout's dtype; the

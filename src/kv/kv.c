@@ -1,4 +1,4 @@
-#include "kv/kv.h"
+#include "kv/kv_int.h"
 
 #include "base/mem.h"
 
@@ -112,10 +112,12 @@ void lf_kv_pool_shuffle(lf_kv_pool *pool, uint64_t seed)
     }
 }
 
-bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int n_seqs)
+bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int n_seqs,
+                      const int32_t *other_refs)
 {
     int32_t *n_refs = calloc((size_t)pool->n_pages, sizeof *n_refs);
     bool ok = n_refs != NULL;
+    for (int i = 0; ok && other_refs && i < pool->n_pages; i++) n_refs[i] = other_refs[i];
     for (int i = 0; ok && i < n_seqs; i++) {
         ok = pages_for(seqs[i]->len) <= seqs[i]->n_pages && seqs[i]->len <= seqs[i]->n_ctx;
         for (int j = 0; j < seqs[i]->n_pages; j++) n_refs[seqs[i]->pages[j]]++;
@@ -137,10 +139,21 @@ static int32_t take_page(lf_kv_pool *pool)
     return page;
 }
 
-static void drop_page(lf_kv_pool *pool, int32_t page)
+void lf_kv_page_ref(lf_kv_pool *pool, int32_t page)
+{
+    assert(pool->n_refs[page] > 0);
+    pool->n_refs[page]++;
+}
+
+void lf_kv_page_unref(lf_kv_pool *pool, int32_t page)
 {
     assert(pool->n_refs[page] > 0);
     if (--pool->n_refs[page] == 0) pool->free_pages[pool->n_free++] = page;
+}
+
+int32_t lf_kv_page_n_refs(const lf_kv_pool *pool, int32_t page)
+{
+    return pool->n_refs[page];
 }
 
 /* ---- sequences ---- */
@@ -172,7 +185,7 @@ lf_status lf_kv_seq_fork(lf_kv_seq **out, lf_kv_seq *seq, lf_error *err)
     copy->len = seq->len;
     copy->n_pages = pages_for(seq->len);
     memcpy(copy->pages, seq->pages, (size_t)copy->n_pages * sizeof *copy->pages);
-    for (int i = 0; i < copy->n_pages; i++) seq->pool->n_refs[copy->pages[i]]++;
+    for (int i = 0; i < copy->n_pages; i++) lf_kv_page_ref(seq->pool, copy->pages[i]);
     return LF_OK;
 }
 
@@ -206,7 +219,7 @@ lf_status lf_kv_seq_reserve(lf_kv_seq *seq, int n, lf_error *err)
         const int32_t page = take_page(pool);
         memcpy(pool->memory + (size_t)page * pool->page_bytes,
                pool->memory + (size_t)*tail * pool->page_bytes, pool->page_bytes);
-        drop_page(pool, *tail);
+        lf_kv_page_unref(pool, *tail);
         *tail = page;
     }
     while (seq->n_pages < n_pages) seq->pages[seq->n_pages++] = take_page(pool);
@@ -223,7 +236,7 @@ void lf_kv_seq_truncate(lf_kv_seq *seq, int len)
 {
     assert(len >= 0 && len <= seq->len);
     seq->len = len;
-    while (seq->n_pages > pages_for(len)) drop_page(seq->pool, seq->pages[--seq->n_pages]);
+    while (seq->n_pages > pages_for(len)) lf_kv_page_unref(seq->pool, seq->pages[--seq->n_pages]);
 }
 
 void *lf_kv_seq_tile(const lf_kv_seq *seq, int i_layer, int i_kv_head, int i_tile)
@@ -234,4 +247,19 @@ void *lf_kv_seq_tile(const lf_kv_seq *seq, int i_layer, int i_kv_head, int i_til
     const size_t head = (size_t)i_layer * (size_t)pool->shape.n_kv_heads + (size_t)i_kv_head;
     return pool->memory + page * pool->page_bytes + head * pool->tiles_bytes +
            (size_t)(i_tile % LF_PAGE_TILES) * pool->shape.layout.tile_bytes;
+}
+
+int32_t lf_kv_seq_page(const lf_kv_seq *seq, int i_page)
+{
+    assert(i_page >= 0 && i_page < seq->n_pages);
+    return seq->pages[i_page];
+}
+
+void lf_kv_seq_share_page(lf_kv_seq *seq, int32_t page, int n_pos)
+{
+    assert(seq->len % LF_PAGE_POS == 0 && seq->n_pages == seq->len / LF_PAGE_POS);
+    assert(n_pos > 0 && n_pos <= LF_PAGE_POS && seq->len + n_pos <= seq->n_ctx);
+    lf_kv_page_ref(seq->pool, page);
+    seq->pages[seq->n_pages++] = page;
+    seq->len += n_pos;
 }

@@ -43,8 +43,10 @@ int lf_kv_pool_n_free(const lf_kv_pool *pool);
 /* Shuffles the free list with a seed, so that tests meet every placement of pages. */
 void lf_kv_pool_shuffle(lf_kv_pool *pool, uint64_t seed);
 
-/* Whether rules 1 to 3 hold for the pool and the n_seqs sequences given, which must be all it has. */
-bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int n_seqs);
+/* Whether rules 1 to 3 hold for the pool and the n_seqs sequences given, which must be all it has; other_refs (n_pages) are
+ * the references of a prefix cache (lf_prefix_count_refs), or NULL. */
+bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int n_seqs,
+                      const int32_t *other_refs);
 
 /* An empty sequence that can hold up to n_ctx positions. */
 lf_status lf_kv_seq_open(lf_kv_seq **out, lf_kv_pool *pool, int n_ctx, lf_error *err);

@@ -68,7 +68,9 @@ lf_status lf_detok_finish(lf_detok *state, lf_bytes *out, lf_error *err);
 /* ---- for writing a GGUF ---- */
 
 /* Sets every tokenizer.ggml.* key (model, pre, tokens, scores, token_type, merges, special ids, add_bos_token,
- * chat template) so that lookfar and llama.cpp read back the same tokenizer. */
-void lf_tokenizer_write_gguf(const lf_tokenizer *t, lf_gguf_writer *w, int32_t n_vocab_padded);
+ * chat template) so that lookfar and llama.cpp read back the same tokenizer; up to n_vocab_padded the vocabulary is
+ * filled with unused tokens. LF_EUNSUPPORTED for a normalizer or pre-tokenizer that GGUF cannot name. */
+lf_status lf_tokenizer_write_gguf(const lf_tokenizer *t, lf_gguf_writer *w, int32_t n_vocab_padded,
+                                  lf_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares logits that lookfar dumped with those that transformers computes now, for one Hugging Face folder.
 
-    lookfar run -m DIR -f prompt.txt -n 0 --dump-logits out.f32
+    lookfar run -m DIR -f prompt.txt --dump-logits out.f32
     compare_logits.py --model DIR --prompt-file prompt.txt out.f32
 
 A dump is float32, little-endian, (n_prompt, n_vocab), without a header. The ids of the prompt come from --ids, from
@@ -69,6 +69,8 @@ def main():
     parser.add_argument("--top", type=int, default=5, help="positions to list per dump (default %(default)s)")
     parser.add_argument("files", nargs="+", metavar="FILE", help="dumped logits")
     args = parser.parse_args()
+    if missing := [f for f in args.files if not Path(f).is_file()]:
+        parser.error(f"no file {', '.join(missing)}")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     want = logits_of(load_model(args.model), prompt_ids(args))

@@ -7,10 +7,11 @@ For each dtype NAME of lookfar:
     NAME.floats     float32: gguf.quants.dequantize of them
     NAME.quantized  rows.f32 in that dtype, by gguf.quants.quantize; by ggml_quantize_chunk for q4_k, q5_k and q6_k, which
                     the package cannot write
+    NAME.fnv        the 64-bit FNV-1a hash of generated() in that dtype
 rows.f32 holds N_ROW float32 values: normal, one-sided, sparse, halves, tiny, large, of mixed scale.
 
 --check compares with what is recorded instead. Without --ggml (libggml-base.so as any build of llama.cpp has it, for
-example llama_cpp/lib/ of the package llama-cpp-python), the three files that need it are left as they are.
+example llama_cpp/lib/ of the package llama-cpp-python), the files that need it are left as they are.
 """
 
 import argparse
@@ -30,6 +31,7 @@ SCALE_OFFSETS = {"q8_0": [0], "q4_0": [0], "q4_k": [0, 2], "q5_k": [0, 2], "q6_k
 EDGE_SCALES = [0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00, 0xB555]
 N_VALUES = {"f16": 128, "bf16": 128}  # of a dtype's blocks, 1024 of the others
 N_ROW = 3072
+N_GENERATED = 1 << 17
 
 
 def qtype(name):
@@ -70,6 +72,24 @@ def rows(rng):
     return x.reshape(-1)
 
 
+def generated():
+    """From the values u of rng_uniform (tests/testing.c) from state 1: u * u * u, and u + u + u of three in a row."""
+    z = np.uint64(1) + np.arange(1, 4 * N_GENERATED + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    u = ((z >> np.uint64(40)).astype(np.int64) - (1 << 23)).astype(np.float32) * np.float32(2.0**-23)
+    cubes, (a, b, c) = u[:N_GENERATED], u[N_GENERATED:].reshape(-1, 3).T
+    return np.concatenate([cubes * cubes * cubes, a + b + c])
+
+
+def fnv1a(data):
+    h = 0xCBF29CE484222325
+    for byte in data:
+        h = (h ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    return h.to_bytes(8, "little")
+
+
 def quantize_by_ggml(library, name, x):
     block_len, block_bytes = GGML_QUANT_SIZES[qtype(name)]
     ggml = ctypes.CDLL(library)
@@ -92,9 +112,13 @@ def make(library):
         files[f"{name}.blocks"] = blocks.tobytes()
         files[f"{name}.floats"] = quants.dequantize(blocks, qtype(name)).astype("<f4").tobytes()
         if name not in FROM_GGML:
-            files[f"{name}.quantized"] = quants.quantize(x.reshape(1, -1), qtype(name)).tobytes()
+            quantize = lambda v: quants.quantize(v.reshape(1, -1), qtype(name)).tobytes()
         elif library:
-            files[f"{name}.quantized"] = quantize_by_ggml(library, name, x).tobytes()
+            quantize = lambda v: quantize_by_ggml(library, name, v).tobytes()
+        else:
+            continue
+        files[f"{name}.quantized"] = quantize(x)
+        files[f"{name}.fnv"] = fnv1a(quantize(generated()))
     return files
 
 

@@ -1,9 +1,18 @@
-/* Making GGUF files byte by byte, and printing what a parsed one holds: for the tests of file/gguf. */
-#ifndef LF_TESTS_GGUF_TOOLS_H
-#define LF_TESTS_GGUF_TOOLS_H
+/* Making model files byte by byte, and printing what a parsed one holds: for the tests of file/. */
+#ifndef LF_TESTS_FILE_TOOLS_H
+#define LF_TESTS_FILE_TOOLS_H
 
 #include "base/mem.h"
 #include "file/gguf.h"
+
+#include <string.h>
+
+/* Passes when expr is `expected`, which is not LF_OK, and the text of err contains the fragment. */
+#define assert_error(expr, expected, err, fragment)                                                          \
+    do {                                                                                                     \
+        assert_int_equal(expr, expected);                                                                    \
+        if (!strstr((err)->text, fragment)) fail_msg("'%s' lacks '%s'", (err)->text, fragment);              \
+    } while (0)
 
 void put(lf_bytes *f, const void *src, size_t n);
 void put_u8(lf_bytes *f, uint8_t value);
@@ -30,6 +39,9 @@ enum { N_SMALL_KEYS = 20, N_SMALL_TENSORS = 4 };
 /* A file with every value type and with tensors of a supported, a quantised, a foreign and an unknown type; returns the
  * length of its header. */
 size_t put_small_file(lf_bytes *f);
+
+/* The FNV-1a 64 checksum of a block of bytes. */
+uint64_t fnv1a(const void *data, size_t n);
 
 /* Everything that a parsed file holds, in the form of tests/oracle/check_gguf.py; the caller frees it. */
 lf_bytes dump_gguf(const lf_gguf *g);

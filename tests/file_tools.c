@@ -1,4 +1,4 @@
-#include "gguf_tools.h"
+#include "file_tools.h"
 
 #include "testing.h"
 
@@ -137,7 +137,7 @@ size_t put_small_file(lf_bytes *f)
 
 /* ---- looking at files ---- */
 
-static uint64_t fnv1a(const void *data, size_t n)
+uint64_t fnv1a(const void *data, size_t n)
 {
     uint64_t h = 0xcbf29ce484222325;
     for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3;

@@ -1,0 +1,24 @@
+/* The machine's limits, measured beside what they limit: how fast its threads together read memory, and how long a cache
+ * line takes from one core to another. Virtual machines change both while they run (the host moves their processors), so
+ * a number without them says little. */
+#ifndef LF_BENCH_PROBE_H
+#define LF_BENCH_PROBE_H
+
+#include "base/threads.h"
+
+typedef struct bench_probe bench_probe;
+
+typedef struct bench_limits {
+    double gbytes_per_s;    /* 10^9 bytes; the best of some reads */
+    double core_to_core_ns; /* one way; NAN with one thread or one processor */
+} bench_limits;
+
+/* `bytes` is what one measurement reads; of the order of 1 GiB, so that no cache matters. threads is borrowed. Call it before
+ * the calling thread is bound to a processor. */
+lf_status bench_probe_create(bench_probe **out, lf_threads *threads, size_t bytes, lf_error *err);
+void bench_probe_free(bench_probe *p); /* NULL is fine */
+
+/* Takes a quarter of a second for 1 GiB. */
+bench_limits bench_probe_measure(bench_probe *p);
+
+#endif

@@ -1,0 +1,18 @@
+/* The models that `lookfar bench` measures: shapes with random weights that it writes itself, or files. */
+#ifndef LF_BENCH_SHAPES_H
+#define LF_BENCH_SHAPES_H
+
+#include "model/config.h"
+
+/* The shape of a name ("110m", "1.1b"), or NULL. */
+const lf_config *bench_shape_find(const char *name);
+
+/* Where the GGUF of a shape lies in dir: out has room for `size` bytes, LF_EINVAL when that is too few. */
+lf_status bench_shape_path(char *out, size_t size, const char *dir, const char *name, lf_dtype dtype,
+                           lf_error *err);
+
+/* Writes it there unless it is there. Makes the folder, not its parents. */
+lf_status bench_shape_write(const char *path, const char *dir, const lf_config *shape, lf_dtype dtype,
+                            lf_error *err);
+
+#endif

@@ -1,0 +1,92 @@
+/* Jacobi decoding over a rolling window. The window holds guesses for the next n positions; a verify pass refines all of
+ * them in parallel; the accepted ones leave in front, the picks after the first wrong guess stay as the next guesses, and new
+ * positions at the end are filled by n-grams of the sequence, or by a token that it holds. Nothing is drawn twice: a
+ * position's filling depends on the sequence alone.
+ *
+ * The pass that confirms a guess is the pass that moves on, so no pass is spent on confirming only (CLLM's reference code
+ * has one such pass a block and does not count it). */
+#include "decode/ngram_index.h"
+#include "decode/proposer.h"
+
+#include "base/philox.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILL_MATCH_MIN = 1 };
+
+typedef struct state {
+    lf_ngram_index index; /* of the sequence's tokens: fills new positions */
+    int n_guesses;        /* picks kept from the last pass; those filled in later are not among them */
+    int32_t guesses[LF_DRAFT_MAX];
+} state;
+
+static void detach(lf_proposer *self, lf_seq *seq)
+{
+    (void)self;
+    state *s = seq->proposer_state;
+    if (!s) return;
+    lf_ngram_index_free(&s->index);
+    free(s);
+    seq->proposer_state = NULL;
+}
+
+static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
+{
+    state *s = calloc(1, sizeof *s);
+    seq->proposer_state = s;
+    if (!s) return lf_fail_memory(err, "a Jacobi proposer", sizeof *s);
+    const lf_status status = lf_ngram_index_init(&s->index, seq->len_max, err);
+    if (status != LF_OK) detach(self, seq);
+    return status;
+}
+
+/* A token of the sequence, chosen by the position it will stand at. */
+static int32_t own_token(const lf_seq *seq, int position)
+{
+    const uint32_t counter[4] = {(uint32_t)position, 0, 0, 0}, key[2] = {0, 0};
+    uint32_t words[4];
+    lf_philox4x32(words, counter, key);
+    return seq->tokens.data[words[0] % (uint32_t)seq->tokens.len];
+}
+
+static void propose_one(lf_seq *seq)
+{
+    state *s = seq->proposer_state;
+    int32_t *ids = seq->tokens.data;
+    const int n = (int)seq->tokens.len;
+    lf_ngram_index_update(&s->index, ids, n);
+    for (int i = 0; i < seq->n_wanted; i++) {
+        int32_t id;
+        if (i < s->n_guesses) {
+            id = s->guesses[i];
+        } else {
+            const int from = lf_ngram_index_find(&s->index, ids, ids, n + i, FILL_MATCH_MIN, NULL);
+            id = from >= 0 ? ids[from] : own_token(seq, n + i);
+        }
+        seq->candidates[i] = ids[n + i] = id; /* past the end of tokens there is room for candidates */
+    }
+    seq->n_candidates = seq->n_wanted;
+}
+
+static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
+{
+    (void)self;
+    for (int i = 0; i < n_seqs; i++) propose_one(seqs[i]);
+}
+
+static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
+{
+    (void)self;
+    state *s = seq->proposer_state;
+    seq->stationary += v->n_accepted < s->n_guesses ? v->n_accepted : s->n_guesses;
+    s->n_guesses = v->n_picks - v->n_accepted - 1;
+    memcpy(s->guesses, v->picks + v->n_accepted + 1, (size_t)s->n_guesses * sizeof *s->guesses);
+}
+
+const lf_proposer_ops lf_proposer_jacobi = {.name = "jacobi",
+                                            .wants_all_picks = true,
+                                            .attach = attach,
+                                            .detach = detach,
+                                            .propose = propose,
+                                            .observe = observe};

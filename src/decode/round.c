@@ -1,0 +1,231 @@
+#include "decode/round.h"
+
+#include "base/clock.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A sequence's part of a pass: its pending tokens, or some of a long prompt, then its candidates. */
+typedef struct part {
+    lf_seq *seq;
+    int n_pending; /* rows of tokens that have no K/V yet */
+    bool picks;    /* the last pending token is in: there are logits */
+    int i_logits;  /* of the last pending token; the candidates' follow */
+} part;
+
+struct lf_round {
+    lf_forward *forward;
+    lf_picker *picker;
+    int seqs_max, rows_max, logits_max;
+    part *parts;    /* (seqs_max) */
+    lf_seq **group; /* (seqs_max) sequences of one proposer */
+    lf_row *rows;   /* (rows_max) */
+    int n_parts, n_rows, n_logits;
+};
+
+lf_status lf_round_create(lf_round **out, lf_forward *forward, const lf_config *config, int seqs_max,
+                          int rows_max, int logits_max, lf_error *err)
+{
+    assert(seqs_max >= 1 && logits_max >= seqs_max && rows_max >= seqs_max);
+    lf_status status = LF_OK;
+    lf_round *r = calloc(1, sizeof *r);
+    *out = NULL;
+    if (!r) return lf_fail_memory(err, "a round", sizeof *r);
+    *r = (lf_round){.forward = forward, .seqs_max = seqs_max, .rows_max = rows_max, .logits_max = logits_max};
+    r->parts = calloc((size_t)seqs_max, sizeof *r->parts);
+    r->group = calloc((size_t)seqs_max, sizeof *r->group);
+    r->rows = calloc((size_t)rows_max, sizeof *r->rows);
+    if (!r->parts || !r->group || !r->rows) {
+        status = lf_fail_memory(err, "a round", (size_t)rows_max * sizeof *r->rows);
+        goto done;
+    }
+    LF_TRY(lf_picker_create(&r->picker, config->n_vocab, err));
+    *out = r;
+done:
+    if (status != LF_OK) lf_round_free(r);
+    return status;
+}
+
+void lf_round_free(lf_round *r)
+{
+    if (!r) return;
+    lf_picker_free(r->picker);
+    free(r->parts);
+    free(r->group);
+    free(r->rows);
+    free(r);
+}
+
+static int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int n_pending(const lf_seq *seq)
+{
+    return (int)seq->tokens.len - lf_kv_seq_len(seq->kv);
+}
+
+/* ---- propose ---- */
+
+/* Decoding sequences share the rows and logits that one row each leaves; a candidate whose pick could not be emitted any more
+ * is not worth a row. */
+static void plan_candidates(lf_round *r, lf_seq *const *seqs, int n_seqs)
+{
+    int n_decoding = 0;
+    for (int i = 0; i < n_seqs; i++) {
+        seqs[i]->n_wanted = seqs[i]->n_candidates = 0;
+        n_decoding += !seqs[i]->finished && n_pending(seqs[i]) == 1;
+    }
+    if (n_decoding == 0) return;
+    const int share = (min_int(r->rows_max, r->logits_max) - n_seqs) / n_decoding;
+    for (int i = 0; i < n_seqs; i++) {
+        lf_seq *seq = seqs[i];
+        if (seq->finished || n_pending(seq) != 1 || !seq->proposer) continue;
+        const int left = seq->len_max - (int)seq->tokens.len - 1;
+        seq->n_wanted = min_int(min_int(seq->draft_max, share), left);
+        if (seq->n_wanted < 0) seq->n_wanted = 0;
+    }
+}
+
+/* Each proposer sees all its sequences at once. */
+static void propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs)
+{
+    for (int i = 0; i < n_seqs; i++) {
+        lf_proposer *proposer = seqs[i]->proposer;
+        if (seqs[i]->n_wanted == 0) continue;
+        int n = 0;
+        bool is_first = true;
+        for (int j = 0; j < n_seqs; j++) {
+            if (seqs[j]->proposer != proposer || seqs[j]->n_wanted == 0) continue;
+            if (j < i) is_first = false;
+            r->group[n++] = seqs[j];
+        }
+        if (is_first) proposer->ops->propose(proposer, r->group, n);
+    }
+}
+
+/* ---- the pass ---- */
+
+static void add_row(lf_round *r, const part *p, int32_t token, bool wants_logits)
+{
+    lf_row *row = &r->rows[r->n_rows++];
+    const int pos = row > r->rows && row[-1].seq == p->seq->kv ? row[-1].pos + 1 : lf_kv_seq_len(p->seq->kv);
+    *row = (lf_row){.seq = p->seq->kv, .token = token, .pos = pos, .wants_logits = wants_logits};
+    r->n_logits += wants_logits;
+}
+
+static void add_part(lf_round *r, lf_seq *seq, int n_rows, lf_step *step)
+{
+    part *p = &r->parts[r->n_parts++];
+    const int32_t *pending = seq->tokens.data + lf_kv_seq_len(seq->kv);
+    *p = (part){.seq = seq, .n_pending = n_rows, .picks = n_rows == n_pending(seq), .i_logits = r->n_logits};
+    for (int i = 0; i < n_rows; i++) add_row(r, p, pending[i], p->picks && i == n_rows - 1);
+    for (int i = 0; i < seq->n_candidates; i++) add_row(r, p, seq->candidates[i], true);
+    if (n_rows == 1 && p->picks)
+        step->decode_rows += 1 + seq->n_candidates;
+    else
+        step->prefill_rows += n_rows;
+    step->proposed += seq->n_candidates;
+    step->n_seqs++;
+}
+
+static lf_status assemble(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)
+{
+    r->n_parts = r->n_rows = r->n_logits = 0;
+    for (int decoding = 1; decoding >= 0; decoding--) {
+        for (int i = 0; i < n_seqs; i++) {
+            lf_seq *seq = seqs[i];
+            if (seq->finished || (n_pending(seq) == 1) != decoding) continue;
+            const int n_rows = min_int(n_pending(seq), r->rows_max - r->n_rows - seq->n_candidates);
+            if (n_rows < 1) continue;
+            const lf_status status = lf_kv_seq_reserve(seq->kv, n_rows + seq->n_candidates, err);
+            if (status != LF_OK) return status;
+            add_part(r, seq, n_rows, step);
+        }
+    }
+    return LF_OK;
+}
+
+/* ---- pick, accept, commit, observe, emit ---- */
+
+/* Fills picks (n_candidates + 1 at most) and returns the verdict. The history of a position is the tokens and the candidates
+ * before it; the candidates are written behind the tokens for that. */
+static lf_verdict judge(lf_round *r, const part *p, int32_t *picks)
+{
+    lf_seq *seq = p->seq;
+    int32_t *tokens = seq->tokens.data;
+    const int n = (int)seq->tokens.len, n_candidates = seq->n_candidates;
+    const bool all = seq->proposer && seq->proposer->ops->wants_all_picks;
+    lf_verdict v = {.picks = picks};
+    memcpy(tokens + n, seq->candidates, (size_t)n_candidates * sizeof *tokens);
+    bool right = true;
+    for (int j = 0; j <= n_candidates && (right || all); j++) {
+        picks[j] = lf_pick(r->picker, lf_forward_logits(r->forward, p->i_logits + j), tokens, n + j,
+                           &seq->pick);
+        v.n_picks++;
+        right = right && j < n_candidates && picks[j] == seq->candidates[j];
+        v.n_accepted += right;
+    }
+    return v;
+}
+
+/* Emits picks[0 .. n_accepted], token by token, until one is the last. Returns how many were emitted. */
+static int emit_accepted(lf_round *r, const part *p, const lf_verdict *v)
+{
+    lf_seq *seq = p->seq;
+    int n = 0;
+    while (n <= v->n_accepted && !seq->finished) {
+        if (v->picks[n] < 0) {
+            seq->finished = seq->not_finite = true;
+            break;
+        }
+        seq->tokens.data[seq->tokens.len++] = v->picks[n];
+        const bool goes_on = seq->emit(seq->cookie, seq, v->picks[n],
+                                       lf_forward_logits(r->forward, p->i_logits + n), n < v->n_accepted);
+        seq->finished = !goes_on || (int)seq->tokens.len >= seq->len_max;
+        n++;
+    }
+    return n;
+}
+
+static void settle(lf_round *r, const part *p, lf_step *step)
+{
+    lf_seq *seq = p->seq;
+    if (!p->picks) {
+        lf_kv_seq_commit(seq->kv, p->n_pending);
+        return;
+    }
+    int32_t picks[LF_DRAFT_MAX + 1];
+    lf_verdict v = judge(r, p, picks);
+    const int n_emitted = emit_accepted(r, p, &v);
+    const int n_accepted = min_int(v.n_accepted, n_emitted);
+    lf_kv_seq_commit(seq->kv, p->n_pending + n_accepted);
+    seq->passes++;
+    seq->proposed += seq->n_candidates;
+    seq->accepted += n_accepted;
+    step->accepted += n_accepted;
+    step->emitted += n_emitted;
+    if (seq->proposer && seq->proposer->ops->observe && !seq->finished)
+        seq->proposer->ops->observe(seq->proposer, seq, &v);
+}
+
+lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)
+{
+    assert(n_seqs <= r->seqs_max);
+    *step = (lf_step){0};
+    const int64_t start = lf_clock_ns();
+    plan_candidates(r, seqs, n_seqs);
+    propose_all(r, seqs, n_seqs);
+    const lf_status status = assemble(r, seqs, n_seqs, step, err);
+    if (status != LF_OK || r->n_rows == 0) return status;
+    const int64_t proposed = lf_clock_ns();
+    lf_forward_run(r->forward, r->rows, r->n_rows);
+    const int64_t forwarded = lf_clock_ns();
+    for (int i = 0; i < r->n_parts; i++) settle(r, &r->parts[i], step);
+    step->propose_ns = proposed - start;
+    step->forward_ns = forwarded - proposed;
+    step->pick_ns = lf_clock_ns() - forwarded;
+    return LF_OK;
+}

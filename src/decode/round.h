@@ -1,0 +1,34 @@
+/* A round: propose, one target pass over a ragged batch, pick, accept, commit, observe, emit.
+ *
+ * A candidate is accepted iff it equals the pick at its position, and the pick is a pure function (the Pick law) of logits
+ * that do not depend on the company (the Row law). So the tokens of a sequence are those of plain decoding, whatever is
+ * proposed and whoever else is in the pass. */
+#ifndef LF_DECODE_ROUND_H
+#define LF_DECODE_ROUND_H
+
+#include "decode/proposer.h"
+#include "model/forward.h"
+
+typedef struct lf_round lf_round;
+
+/* Rounds of up to seqs_max sequences and rows_max rows a pass over a forward that was created with at least rows_max rows and
+ * logits_max logits; both borrowed. logits_max >= seqs_max. Nothing is allocated later. */
+lf_status lf_round_create(lf_round **out, lf_forward *forward, const lf_config *config, int seqs_max,
+                          int rows_max, int logits_max, lf_error *err);
+void lf_round_free(lf_round *r); /* NULL is fine */
+
+/* What a step did. */
+typedef struct lf_step {
+    int n_seqs;       /* sequences with rows in the pass */
+    int prefill_rows; /* rows of prompts */
+    int decode_rows;  /* rows of last tokens and candidates */
+    int proposed, accepted, emitted;
+    int64_t propose_ns, forward_ns, pick_ns;
+} lf_step;
+
+/* One round over the sequences that are not finished, n_seqs <= seqs_max: decoding ones first, then as much of the prompts as
+ * rows_max leaves room for. Every sequence advances unless the pass is full of others before it. LF_ELIMIT when the cache has no
+ * page for a sequence's rows; sequences are then unchanged. */
+lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err);
+
+#endif

@@ -1,0 +1,58 @@
+/* A sequence being decoded: its tokens, its cache, its candidates, and what a pass said about them. */
+#ifndef LF_DECODE_SEQ_H
+#define LF_DECODE_SEQ_H
+
+#include "base/mem.h"
+#include "kv/kv.h"
+#include "sample/pick.h"
+
+/* Candidates of one round at most. */
+enum { LF_DRAFT_MAX = 64 };
+
+typedef struct lf_seq lf_seq;
+typedef struct lf_proposer lf_proposer;
+
+/* Called for each token of the output in order. logits (n_vocab) are those it was picked from; `proposed` tells an accepted
+ * candidate from the pick that is always right. Returning false makes this the last token. */
+typedef bool lf_emit_fn(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
+
+struct lf_seq {
+    lf_kv_seq *kv;
+    lf_ids
+        tokens; /* prompt and output, capacity len_max + LF_DRAFT_MAX from the start. Those past lf_kv_seq_len(kv) have no
+                       K/V yet: the rest of the prompt, or the last token of the output */
+    int len_max; /* tokens at most: prompt and output */
+    int n_prompt;
+    const int32_t
+        *prediction; /* (n_prediction) what the user expects the output to be like; borrowed, may be NULL */
+    int n_prediction;
+    lf_pick_params pick;
+    lf_emit_fn *emit;
+    void *cookie;
+
+    lf_proposer *proposer; /* NULL: plain decoding */
+    void *proposer_state;  /* the proposer's, from attach to detach */
+    int draft_max;         /* candidates of a round at most, 0 .. LF_DRAFT_MAX */
+    int n_wanted;          /* set by the round before propose: the candidates that this round has room for */
+    int n_candidates;      /* set by propose, at most n_wanted */
+    int32_t candidates[LF_DRAFT_MAX];
+
+    bool finished; /* emit said so, len_max is reached, or the logits were not finite */
+    bool not_finite;
+
+    int passes;   /* target passes that emitted tokens of this sequence */
+    int proposed; /* candidates verified */
+    int accepted; /* candidates equal to their picks and emitted */
+    int stationary; /* accepted candidates that an earlier pass had picked while a token before them was still wrong: CLLM's
+                       stationary tokens (arXiv 2403.00835, section 4.2); counted by the jacobi proposer */
+};
+
+/* What a pass said about the candidates of a sequence. */
+typedef struct lf_verdict {
+    const int32_t
+        *picks;     /* (n_picks) picks[j]: for the position of candidate j, after the candidates before it */
+    int n_picks;    /* n_candidates + 1 for proposers that want all picks, else n_accepted + 1 */
+    int n_accepted; /* picks[0 .. n_accepted] are committed */
+} lf_verdict;
+
+#endif

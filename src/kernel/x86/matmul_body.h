@@ -1,0 +1,374 @@
+/* Products of rows with packed weights, the body of the vector kernels. A file of one instruction set includes its
+ * lanes (matmul_lanes_*.h), then this, and instantiates DEFINE_MATMUL for the dtypes that it makes faster.
+ *
+ * A patch is rows x cols accumulators held in registers, each of them 16 outputs (a tile) of one row: a vector of
+ * weights that was loaded, or unpacked, serves all rows of the patch, a broadcast input all of its tiles.
+ *
+ *                 tile t   t + 1   ...              the cols tiles x some inputs of one span stay in the second-level
+ *      row r     [ acc ]  [ acc ]                   cache while the patches of all rows pass over them
+ *      row r+1   [ acc ]  [ acc ]
+ *
+ * Row law: every output of every row has one accumulator that takes the inputs in ascending order, by the operations
+ * of kernel.h. The shape of the patch and the order of patches only say which accumulators are in registers together;
+ * where a span ends before the inputs do, the accumulators wait in y, as the floats that they are. */
+#ifndef LF_KERNEL_X86_MATMUL_BODY_H
+#define LF_KERNEL_X86_MATMUL_BODY_H
+
+#include "kernel/packed_records.h"
+#include "kernel/tables.h"
+#include "kernel/x86/simd.h"
+
+#include <string.h>
+
+enum {
+    ROWS_MAX = 6, /* of any patch */
+    COLS_MAX = 4,
+    LINE_BYTES = 64,
+    SPAN_BYTES = 128 << 10, /* of weights: this span and the next take a part of the second-level cache */
+    AHEAD_BYTES = 8 << 10,  /* how far a single patch reads ahead: about memory's latency times its bandwidth */
+};
+
+/* The part of a product that is computed between loading and storing accumulators. */
+typedef struct span {
+    const uint8_t *w; /* the first tile, the others tile_bytes apart */
+    size_t tile_bytes;
+    const uint8_t *x; /* the first row */
+    size_t x_stride;
+    float *y; /* of the first row and tile */
+    size_t y_stride;
+    int n_in, begin, end; /* inputs [begin, end) of n_in; begin is a multiple of PACKED_CHUNK */
+    const uint8_t *ahead; /* weights of the first tile that are needed soon (the other tiles' are tile_bytes apart), ... */
+    size_t ahead_step;    /* ... of which this patch fetches so many bytes with each record */
+} span;
+
+typedef lanes patch_acc[ROWS_MAX][COLS_MAX];
+
+ALWAYS_INLINE void load_acc(patch_acc acc, const span *s, int rows, int cols)
+{
+    UNROLL (r, rows)
+        UNROLL (c, cols)
+            acc[r][c] = s->begin == 0 ? lanes_set(0.0f)
+                                      : lanes_load(s->y + (size_t)r * s->y_stride + (size_t)c * LF_TILE_OUT);
+}
+
+ALWAYS_INLINE void store_acc(const span *s, patch_acc acc, int rows, int cols)
+{
+    UNROLL (r, rows)
+        UNROLL (c, cols) lanes_store(s->y + (size_t)r * s->y_stride + (size_t)c * LF_TILE_OUT, acc[r][c]);
+}
+
+ALWAYS_INLINE lanes broadcast_word(const void *p)
+{
+    float word;
+    memcpy(&word, p, sizeof word);
+    return lanes_set(word);
+}
+
+/* The processor's own read-ahead does not see through the order in which a record's parts are used, nor past its end.
+ * Addresses past the last tile are harmless. */
+ALWAYS_INLINE void read_ahead(const uint8_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += LINE_BYTES) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+}
+
+/* ---- float formats ---- */
+
+/* Step i of a tile: 16 weights, or 16 pairs of bf16 weights. */
+ALWAYS_INLINE lanes load_step(lf_dtype dtype, const uint8_t *tile, size_t i)
+{
+    if (dtype == LF_DTYPE_F16) return lanes_load_f16(tile + i * LF_TILE_OUT * 2);
+    return lanes_load(tile + i * LF_TILE_OUT * 4);
+}
+
+ALWAYS_INLINE void float_patch(const span *s, lf_dtype dtype, int rows, int cols)
+{
+    const size_t inputs = dtype == LF_DTYPE_BF16 ? 2 : 1; /* of a step */
+    const size_t begin = (size_t)s->begin / inputs, end = ((size_t)s->end + inputs - 1) / inputs;
+    const uint8_t *ahead = s->ahead;
+    patch_acc acc;
+    load_acc(acc, s, rows, cols);
+    for (size_t i = begin; i < end; i++, ahead += s->ahead_step) {
+        lanes w[COLS_MAX];
+        UNROLL (c, cols) {
+            read_ahead(ahead + (size_t)c * s->tile_bytes, 1);
+            w[c] = load_step(dtype, s->w + (size_t)c * s->tile_bytes, i);
+        }
+        UNROLL (r, rows) {
+            const lanes x = broadcast_word(s->x + (size_t)r * s->x_stride + i * 4);
+            UNROLL (c, cols)
+                acc[r][c] = dtype == LF_DTYPE_BF16 ? lanes_dot_bf16(w[c], x, acc[r][c]) : lanes_fma(w[c], x, acc[r][c]);
+        }
+    }
+    store_acc(s, acc, rows, cols);
+}
+
+/* ---- quantised formats: exact integer products of blocks, then their scales ---- */
+
+/* The four-bit values of group g (0..7) of a block. */
+ALWAYS_INLINE byte_lanes load_nibbles(const packed_nibbles q, int g)
+{
+    const byte_lanes pair = bytes_load(q[g % 4][0]);
+    return bytes_and(g < 4 ? pair : bytes_shift(pair, -4), 0x0f);
+}
+
+/* The stored values of group g of block b of a record. */
+ALWAYS_INLINE byte_lanes load_group(lf_dtype dtype, const void *record, int b, int g)
+{
+    switch (dtype) {
+    case LF_DTYPE_Q8_0: return bytes_load(((const packed_q8_0 *)record)->q[b][g][0]);
+    case LF_DTYPE_Q4_0: return load_nibbles(((const packed_q4_0 *)record)->q[b], g);
+    case LF_DTYPE_Q4_K: return load_nibbles(((const packed_q4_k *)record)->q[b], g);
+    case LF_DTYPE_Q5_K: {
+        const packed_q5_k *q5 = record;
+        const byte_lanes fifth = bytes_and(bytes_shift(bytes_load(q5->h[b][0]), 4 - g), 0x10);
+        return bytes_or(load_nibbles(q5->q[b], g), fifth);
+    }
+    default: {
+        const packed_q6_k *q6 = record;
+        const byte_lanes upper = bytes_and(bytes_shift(bytes_load(q6->qh[b][g % 2][0]), 4 - g / 2 * 2), 0x30);
+        return bytes_or(load_nibbles(q6->ql[b], g), upper);
+    }
+    }
+}
+
+/* The scale of part `part` of block b of a record. */
+ALWAYS_INLINE lanes load_scale(lf_dtype dtype, const void *record, int b, int part)
+{
+    switch (dtype) {
+    case LF_DTYPE_Q8_0: return lanes_load_f16(((const packed_q8_0 *)record)->d[b]);
+    case LF_DTYPE_Q4_0: return lanes_load_f16(((const packed_q4_0 *)record)->d[b]);
+    case LF_DTYPE_Q4_K: {
+        const packed_q4_k *q4 = record;
+        return lanes_mul(lanes_load_f16(q4->d), lanes_load_u8(q4->sc[b]));
+    }
+    case LF_DTYPE_Q5_K: {
+        const packed_q5_k *q5 = record;
+        return lanes_mul(lanes_load_f16(q5->d), lanes_load_u8(q5->sc[b]));
+    }
+    default: {
+        const packed_q6_k *q6 = record;
+        return lanes_mul(lanes_load_f16(q6->d), lanes_load_i8(q6->sc[2 * b + part]));
+    }
+    }
+}
+
+/* The minimum of block b, of q4_k and q5_k. */
+ALWAYS_INLINE lanes load_minimum(lf_dtype dtype, const void *record, int b)
+{
+    const packed_q4_k *q4 = record;
+    const packed_q5_k *q5 = record;
+    return dtype == LF_DTYPE_Q4_K ? lanes_mul(lanes_load_f16(q4->dmin), lanes_load_u8(q4->m[b]))
+                                  : lanes_mul(lanes_load_f16(q5->dmin), lanes_load_u8(q5->m[b]));
+}
+
+/* What an exact product starts from, to undo the bias of the stored values. sum: of 16 inputs each, from the part's
+ * first on. */
+ALWAYS_INLINE int_lanes start_dot(lf_dtype dtype, const int32_t *sum)
+{
+    switch (dtype) {
+    case LF_DTYPE_Q8_0: return ints_start_biased(sum[0] + sum[1]);
+    case LF_DTYPE_Q4_0: return ints_set(-Q4_0_BIAS * (sum[0] + sum[1]));
+    case LF_DTYPE_Q6_K: return ints_set(-Q6_K_BIAS * sum[0]);
+    default: return ints_set(0);
+    }
+}
+
+/* The rows of a span, and in them the arrays of act.h. */
+typedef struct quant_rows {
+    const uint8_t *q, *d, *ds, *sum; /* of the first row */
+    size_t stride;
+} quant_rows;
+
+ALWAYS_INLINE const void *word_at(const uint8_t *array, const quant_rows *x, int r, size_t i)
+{
+    return array + (size_t)r * x->stride + i * 4;
+}
+
+/* One block: i_block counts from the start of the row, b within the record. */
+ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *x, size_t i_block,
+                               const uint8_t *const records[COLS_MAX], int b, int rows, int cols)
+{
+    const int parts = dtype == LF_DTYPE_Q6_K ? 2 : 1, groups = PACKED_GROUPS / parts;
+    UNROLL (part, parts) {
+        int_lanes dot[ROWS_MAX][COLS_MAX];
+        UNROLL (r, rows) {
+            const void *sum = word_at(x->sum, x, r, 2 * i_block + (size_t)part);
+            UNROLL (c, cols) dot[r][c] = start_dot(dtype, sum);
+        }
+        UNROLL (g, groups) {
+            byte_lanes w[COLS_MAX];
+            UNROLL (c, cols) w[c] = load_group(dtype, records[c], b, part * groups + g);
+            UNROLL (r, rows) {
+                int32_t word;
+                memcpy(&word, word_at(x->q, x, r, PACKED_GROUPS * i_block + (size_t)(part * groups + g)), sizeof word);
+                const byte_lanes q = bytes_set(word);
+                UNROLL (c, cols)
+                    dot[r][c] = dtype == LF_DTYPE_Q8_0 ? ints_add_biased(dot[r][c], w[c], q)
+                                                       : ints_add_u7(dot[r][c], w[c], q);
+            }
+        }
+        UNROLL (c, cols) {
+            const lanes scale = load_scale(dtype, records[c], b, part);
+            UNROLL (r, rows) {
+                const lanes d = broadcast_word(word_at(x->d, x, r, i_block));
+                acc[r][c] = lanes_fma(ints_to_lanes(dot[r][c]), lanes_mul(scale, d), acc[r][c]);
+            }
+        }
+    }
+    if (dtype != LF_DTYPE_Q4_K && dtype != LF_DTYPE_Q5_K) return;
+    UNROLL (c, cols) {
+        const lanes minimum = load_minimum(dtype, records[c], b);
+        UNROLL (r, rows)
+            acc[r][c] = lanes_fma_negated(minimum, broadcast_word(word_at(x->ds, x, r, i_block)), acc[r][c]);
+    }
+}
+
+ALWAYS_INLINE void quant_patch(const span *s, lf_dtype dtype, int rows, int cols)
+{
+    const int inputs = packed_record_inputs(dtype), blocks = inputs / PACKED_BLOCK;
+    const lf_act_q8 row = lf_act_q8_at(s->x, s->n_in);
+    const quant_rows x = {(const void *)row.q, (const void *)row.d, (const void *)row.ds, (const void *)row.sum,
+                          s->x_stride};
+    const size_t ahead_step = s->ahead_step / (size_t)blocks;
+    const uint8_t *ahead = s->ahead;
+    patch_acc acc;
+    load_acc(acc, s, rows, cols);
+    for (int i = s->begin / inputs; i < (s->end + inputs - 1) / inputs; i++) {
+        const uint8_t *records[COLS_MAX];
+        UNROLL (c, cols)
+            records[c] = s->w + (size_t)c * s->tile_bytes + (size_t)i * packed_record_bytes(dtype);
+        for (int b = 0; b < blocks; b++, ahead += ahead_step) {
+            UNROLL (c, cols) read_ahead(ahead + (size_t)c * s->tile_bytes, ahead_step);
+            quant_block(acc, dtype, &x, (size_t)(i * blocks + b), records, b, rows, cols);
+        }
+    }
+    store_acc(s, acc, rows, cols);
+}
+
+/* ---- the product as patches ---- */
+
+/* The largest patch of a dtype, and how many tiles it has while one patch takes all rows: then memory is what bounds it,
+ * and likes few streams. */
+typedef struct patch_shape {
+    int rows, cols, cols_of_few;
+} patch_shape;
+
+typedef void patch_fn(const span *s, int rows, int cols);
+
+/* Whether n_rows leave registers for cols_of_few tiles. */
+ALWAYS_INLINE bool fits_few(int n_rows, patch_shape shape)
+{
+    return n_rows * shape.cols_of_few <= shape.rows * shape.cols;
+}
+
+static int cols_of_patch(int n_tiles, int n_rows, patch_shape shape)
+{
+    const bool few = n_rows <= shape.rows && fits_few(n_rows, shape);
+    if (!few && n_tiles >= shape.cols) return shape.cols;
+    return few && n_tiles >= shape.cols_of_few ? shape.cols_of_few : 1;
+}
+
+ALWAYS_INLINE void patch(const span *s, lf_dtype dtype, int rows, int cols)
+{
+    if (dtype <= LF_DTYPE_BF16)
+        float_patch(s, dtype, rows, cols);
+    else
+        quant_patch(s, dtype, rows, cols);
+}
+
+/* The code for the patches of `rows` rows that cols_of_patch may ask for. */
+ALWAYS_INLINE void patch_of_rows(const span *s, lf_dtype dtype, int rows, int cols, patch_shape shape)
+{
+    if (rows > shape.rows) return;
+    if (cols == shape.cols)
+        patch(s, dtype, rows, shape.cols);
+    else if (fits_few(rows, shape) && cols == shape.cols_of_few)
+        patch(s, dtype, rows, shape.cols_of_few);
+    else
+        patch(s, dtype, rows, 1);
+}
+
+ALWAYS_INLINE void patch_of_shape(const span *s, lf_dtype dtype, int rows, int cols, patch_shape shape)
+{
+    switch (rows) {
+    case 1: patch_of_rows(s, dtype, 1, cols, shape); break;
+    case 2: patch_of_rows(s, dtype, 2, cols, shape); break;
+    case 3: patch_of_rows(s, dtype, 3, cols, shape); break;
+    case 4: patch_of_rows(s, dtype, 4, cols, shape); break;
+    case 5: patch_of_rows(s, dtype, 5, cols, shape); break;
+    default: patch_of_rows(s, dtype, ROWS_MAX, cols, shape); break;
+    }
+}
+
+static int div_up(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+/* The inputs of a span: all of them when one patch has all rows and no weight is used twice; otherwise equal parts. */
+static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
+{
+    if (n_patches == 1) return w->n_in;
+    const int chunk_records = PACKED_CHUNK / packed_record_inputs(w->dtype);
+    const int chunk_bytes = (int)packed_record_bytes(w->dtype) * chunk_records * shape.cols;
+    const int n_chunks = div_up(w->n_in, PACKED_CHUNK), most = chunk_bytes < SPAN_BYTES ? SPAN_BYTES / chunk_bytes : 1;
+    return div_up(n_chunks, div_up(n_chunks, most)) * PACKED_CHUNK;
+}
+
+/* All rows over the inputs [s.begin, s.end) of `cols` tiles. Each patch fetches its share of the next span's weights,
+ * so that memory works while the processor computes. */
+static void span_rows(span s, int n_rows, int n_patches, int cols, patch_fn *patch_rows, const lf_packed *w)
+{
+    const size_t record = packed_record_bytes(w->dtype), inputs = (size_t)packed_record_inputs(w->dtype);
+    const size_t at = (size_t)s.begin / inputs * record, bytes = (size_t)(s.end - s.begin) / inputs * record;
+    const uint8_t *next = s.w + at + bytes;
+    if (s.end == s.n_in) next = s.w + (size_t)cols * s.tile_bytes;
+    s.ahead_step = record / (size_t)n_patches;
+    for (int i = 0, rows; i < n_patches; i++, n_rows -= rows) {
+        rows = div_up(n_rows, n_patches - i); /* about equal */
+        s.ahead = n_patches == 1 ? s.w + at + AHEAD_BYTES / cols : next + (size_t)i * (bytes / (size_t)n_patches);
+        patch_rows(&s, rows, cols);
+        s.x += (size_t)rows * s.x_stride;
+        s.y += (size_t)rows * s.y_stride;
+    }
+}
+
+static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end, const uint8_t *x,
+                           size_t x_stride, int n_rows, patch_fn *patch_rows, patch_shape shape)
+{
+    const int n_patches = div_up(n_rows, shape.rows);
+    const int inputs = inputs_of_span(w, n_patches, shape);
+    for (int t = tile_begin, cols; t < tile_end; t += cols) {
+        cols = cols_of_patch(tile_end - t, n_rows, shape);
+        for (int begin = 0; begin < w->n_in; begin += inputs) {
+            const span s = {.w = w->data + (size_t)t * w->tile_bytes,
+                            .tile_bytes = w->tile_bytes,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .y = y + (size_t)t * LF_TILE_OUT,
+                            .y_stride = y_stride,
+                            .n_in = w->n_in,
+                            .begin = begin,
+                            .end = w->n_in - begin < inputs ? w->n_in : begin + inputs};
+            span_rows(s, n_rows, n_patches, cols, patch_rows, w);
+        }
+    }
+}
+
+/* Defines the table entry matmul_<name> for a dtype and a patch_shape. bf16 runs with subnormals flushed where its product is not one instruction. */
+#define DEFINE_MATMUL(name, dtype, rows, cols, cols_of_few)                                                            \
+    __attribute__((noinline)) static void patch_##name(const span *s, int n_rows, int n_cols)                          \
+    {                                                                                                                  \
+        patch_of_shape(s, dtype, n_rows, n_cols, (patch_shape){rows, cols, cols_of_few});                              \
+    }                                                                                                                  \
+    static void matmul_##name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,             \
+                              const void *x, size_t x_stride, int n_rows)                                              \
+    {                                                                                                                  \
+        const bool flushed = dtype == LF_DTYPE_BF16 && LANES_BF16_NEEDS_FLUSH;                                         \
+        const unsigned saved = flushed ? flush_subnormals() : 0;                                                       \
+        matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, patch_##name,                        \
+                       (patch_shape){rows, cols, cols_of_few});                                                        \
+        if (flushed) _mm_setcsr(saved);                                                                                \
+    }
+
+#endif

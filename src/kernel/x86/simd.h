@@ -1,0 +1,25 @@
+/* What the vector kernels of every instruction set share. */
+#ifndef LF_KERNEL_X86_SIMD_H
+#define LF_KERNEL_X86_SIMD_H
+
+#include <immintrin.h>
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* A loop over 0 .. n - 1, a constant: unrolled, so that arrays indexed by i live in registers. */
+#ifdef __clang__
+#    define UNROLL(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
+#else
+#    define UNROLL(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+#endif
+
+/* Makes the processor take subnormals as zeros; returns the state to restore by _mm_setcsr. The compiler could move
+ * arithmetic across this, but not a call: what must run flushed is in functions that are not inlined. */
+static inline unsigned flush_subnormals(void)
+{
+    const unsigned saved = _mm_getcsr();
+    _mm_setcsr(saved | _MM_FLUSH_ZERO_ON | 0x40 /* denormals are zeros */);
+    return saved;
+}
+
+#endif

@@ -1,0 +1,112 @@
+/* The kernels over single rows, the body of the vector versions. A file of one instruction set includes its lanes
+ * (vector_lanes_*.h), then this, and calls vector_init. 16 inputs at a time are the 16 lanes of kernel.h; those past the
+ * end are zeros, which change no sum. */
+#ifndef LF_KERNEL_X86_VECTOR_BODY_H
+#define LF_KERNEL_X86_VECTOR_BODY_H
+
+#include "kernel/tables.h"
+#include "kernel/vector_int.h"
+
+enum { LANES = 16 };
+
+
+/* The first n (at most 16) floats at p, then zeros. */
+static inline lanes load_first(const float *p, int n)
+{
+    float padded[LANES] = {0};
+    if (n >= LANES) return lanes_load(p);
+    memcpy(padded, p, (size_t)n * sizeof *p);
+    return lanes_load(padded);
+}
+
+static inline void store_first(float *p, lanes x, int n)
+{
+    float whole[LANES];
+    if (n >= LANES) {
+        lanes_store(p, x);
+    } else {
+        lanes_store(whole, x);
+        memcpy(p, whole, (size_t)n * sizeof *p);
+    }
+}
+
+/* Rounds by integer arithmetic: the processor's own conversion to bf16 would flush subnormals. */
+static void act_row_bf16(void *dst, const float *x, int n)
+{
+    uint16_t *h = dst;
+    const int padded = (int)(lf_act_row_bytes(LF_ACT_BF16, n) / sizeof *h);
+    for (int i = 0; i < n; i += LANES) lanes_store_bf16(h + i, load_first(x + i, n - i));
+    for (int i = (n + LANES - 1) / LANES * LANES; i < padded; i++) h[i] = 0;
+}
+
+static void act_row_q8(void *dst, const float *x, int n)
+{
+    memset(dst, 0, lf_act_row_bytes(LF_ACT_Q8, n));
+    const lf_act_q8 row = lf_act_q8_at(dst, n);
+    for (int b = 0, i = 0; i < n; b++, i += ACT_BLOCK) {
+        const lanes first = load_first(x + i, n - i);
+        const lanes second = n - i > LANES ? load_first(x + i + LANES, n - i - LANES) : lanes_set(0.0f);
+        const block_scale scale = block_scale_of(lanes_amax_bits(first, second));
+        row.d[b] = scale.d;
+        if (scale.inverse != 0.0f) {
+            row.sum[2 * b] = lanes_store_i8(row.q + i, lanes_mul(first, lanes_set(scale.inverse)));
+            row.sum[2 * b + 1] = lanes_store_i8(row.q + i + LANES, lanes_mul(second, lanes_set(scale.inverse)));
+        }
+        row.ds[b] = scale.d * (float)(row.sum[2 * b] + row.sum[2 * b + 1]);
+    }
+}
+
+static void rms_norm(float *y, const float *x, const float *w, int n, float eps)
+{
+    lanes sum = lanes_set(0.0f);
+    for (int i = 0; i < n; i += LANES) {
+        const lanes v = load_first(x + i, n - i);
+        sum = lanes_fma(v, v, sum);
+    }
+    const lanes r = lanes_set(rms_inverse(lanes_fold_sum(sum), n, eps));
+    for (int i = 0; i < n; i += LANES) {
+        const lanes scaled = lanes_mul(load_first(x + i, n - i), r);
+        store_first(y + i, lanes_mul(scaled, load_first(w + i, n - i)), n - i);
+    }
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, int n)
+{
+    for (int i = 0; i < n; i += LANES) {
+        const lanes g = load_first(gate + i, n - i);
+        const lanes divisor = lanes_add(lanes_set(1.0f), lanes_exp(lanes_negate(g)));
+        store_first(y + i, lanes_mul(lanes_div(g, divisor), load_first(up + i, n - i)), n - i);
+    }
+}
+
+static void add(float *y, const float *x, int n)
+{
+    for (int i = 0; i < n; i += LANES)
+        store_first(y + i, lanes_add(load_first(y + i, n - i), load_first(x + i, n - i)), n - i);
+}
+
+static void rope(float *x, const float *cos, const float *sin, int n_heads, int head_dim)
+{
+    const int half = head_dim / 2;
+    for (int h = 0; h < n_heads; h++, x += head_dim) {
+        for (int i = 0; i < half; i += LANES) {
+            const int n = half - i;
+            const lanes a = load_first(x + i, n), b = load_first(x + i + half, n);
+            const lanes c = load_first(cos + i, n), s = load_first(sin + i, n);
+            store_first(x + i, lanes_fma(a, c, lanes_negate(lanes_mul(b, s))), n);
+            store_first(x + i + half, lanes_fma(a, s, lanes_mul(b, c)), n);
+        }
+    }
+}
+
+static void vector_init(lf_kernels *k)
+{
+    k->act_row[LF_ACT_BF16] = act_row_bf16;
+    k->act_row[LF_ACT_Q8] = act_row_q8;
+    k->rms_norm = rms_norm;
+    k->silu_mul = silu_mul;
+    k->add = add;
+    k->rope = rope;
+}
+
+#endif

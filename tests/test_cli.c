@@ -1,0 +1,949 @@
+/* The command as its users meet it: the real program as a child process, its exit status, what it writes where, and
+ * what it says when something is wrong (one line: what, where, found, expected).
+ *
+ * Most tests run on a folder made here: the weights of a recorded tiny model and a tokenizer of one token for each of
+ * 128 bytes, so that they need no data. The texts of real models need the data folder and are skipped without it. */
+#include "testing.h"
+
+#include "../bench/random_model.h"
+#include "base/mem.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { ARGS_MAX = 24, SECONDS_MAX = 120, TINY_VOCAB = 128, TINY_CTX = 200000 };
+
+static char binary[1024];     /* the program under test; empty: not built */
+static char *temp_dir;        /* everything below lies in it */
+static char tiny_dir[512];    /* a Hugging Face folder, complete with a tokenizer */
+static char random_path[512]; /* a GGUF file with random weights and no tokenizer */
+static char out_path[512], err_path[512];
+
+/* ---- running the program ---- */
+
+typedef struct result {
+    int code;   /* exit status, or -1 when a signal ended the program */
+    int signal; /* that signal, or 0 */
+    char *out, *err;
+    size_t out_len;
+} result;
+
+typedef struct streams {
+    const char *in;  /* text for standard input, or NULL: nothing */
+    const char *out; /* where standard output goes instead of into the result, or NULL */
+} streams;
+
+static char *temp_path(char path[512], const char *name)
+{
+    (void)snprintf(path, 512, "%s/%s", temp_dir, name);
+    return path;
+}
+
+/* In the child: connects the streams and becomes the program. out is a descriptor, or -1 for the path. */
+static void become_program(const char *const *args, const char *in_path, int out, const char *path)
+{
+    const char *argv[ARGS_MAX + 2] = {"lookfar"};
+    for (int i = 0; args[i] && i < ARGS_MAX; i++) argv[i + 1] = args[i];
+    const int in = open(in_path, O_RDONLY), err = open(err_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (out < 0) out = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (in < 0 || err < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(99);
+    (void)signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGINT, SIG_DFL);
+    (void)alarm(SECONDS_MAX); /* outlives exec: a program that hangs is killed */
+    (void)execv(binary, (char *const *)(uintptr_t)argv);
+    _exit(99);
+}
+
+static void collect(result *r, pid_t pid)
+{
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    r->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    r->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    r->err = read_file(err_path, NULL);
+}
+
+static void require_binary(void)
+{
+    if (binary[0] != '\0') return;
+    print_message("skipped: the program is not built (LOOKFAR_BIN names it)\n");
+    skip();
+}
+
+static result run_with(const streams *s, const char *const *args)
+{
+    char in_path[512] = "/dev/null";
+    result r = {.code = -1};
+    require_binary();
+    if (s->in) write_file(temp_path(in_path, "stdin"), s->in, strlen(s->in));
+    const char *path = s->out ? s->out : out_path;
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) become_program(args, in_path, -1, path);
+    collect(&r, pid);
+    if (!s->out) r.out = read_file(out_path, &r.out_len);
+    return r;
+}
+
+#define run_cli(...)        run_with(&(const streams){NULL, NULL}, (const char *const[]){__VA_ARGS__, NULL})
+#define run_cli_in(in, ...) run_with(&(const streams){in, NULL}, (const char *const[]){__VA_ARGS__, NULL})
+
+static void free_result(result *r)
+{
+    free(r->out);
+    free(r->err);
+}
+
+static void describe(const char *const *args)
+{
+    print_error("lookfar");
+    for (int i = 0; args[i]; i++) print_error(" %s", args[i]);
+    print_error("\n");
+}
+
+/* The program succeeded; its standard error holds no error line. */
+static void expect_success(const result *r)
+{
+    if (r->code != 0 || strstr(r->err, "lookfar: "))
+        fail_msg("exit status %d, signal %d: %s", r->code, r->signal, r->err);
+}
+
+/* One error line on standard error, "lookfar: ...", with every fragment in it; takes the result. */
+static void expect_error(result *r, const char *const *args, int code, const char *const *fragments)
+{
+    const char *end = strchr(r->err, '\n');
+    bool ok = r->code == code && strncmp(r->err, "lookfar: ", 9) == 0 && end && end[1] == '\0';
+    for (int i = 0; fragments[i]; i++) ok = ok && strstr(r->err, fragments[i]);
+    if (!ok) {
+        describe(args);
+        for (int i = 0; fragments[i]; i++) print_error("expected fragment: %s\n", fragments[i]);
+        fail_msg("expected exit status %d and one line; exit status %d, signal %d, standard error:\n%s", code,
+                 r->code, r->signal, r->err);
+    }
+    free_result(r);
+}
+
+/* Arguments, and what the error line says. */
+typedef struct bad_case {
+    const char *args[ARGS_MAX];
+    const char *fragments[5];
+} bad_case;
+
+static void expect_errors(const bad_case *cases, size_t n, int code)
+{
+    for (size_t i = 0; i < n; i++) {
+        result r = run_with(&(streams){0}, cases[i].args);
+        assert_int_equal(r.out_len, 0);
+        expect_error(&r, cases[i].args, code, cases[i].fragments);
+    }
+}
+
+#define EXPECT_ERRORS(cases, code) expect_errors(cases, sizeof(cases) / sizeof *(cases), code)
+
+/* ---- the models ---- */
+
+/* The byte that token `id` of the tokenizer below stands for: printable ASCII, newline, tab, and then bytes that are only
+ * ever a part of a character, so that what the model makes up is full of broken UTF-8. */
+static unsigned token_byte(int id)
+{
+    if (id < 95) return ' ' + (unsigned)id;
+    return id == 95 ? '\n' : id == 96 ? '\t' : 0x80 + (unsigned)(id - 97);
+}
+
+/* The character that stands for such a byte in a byte-level vocabulary, as UTF-8. */
+static void byte_symbol(char symbol[3], unsigned byte)
+{
+    const unsigned cp = byte <= ' ' ? 0x100 + byte : byte >= 0x80 ? 0x122 + byte - 0x80 : byte;
+    symbol[0] = (char)(cp < 0x80 ? cp : 0xC0 | cp >> 6);
+    symbol[1] = (char)(cp < 0x80 ? 0 : 0x80 | (cp & 0x3F));
+    symbol[2] = '\0';
+}
+
+/* A byte-level tokenizer.json of n tokens: bytes, and words past TINY_VOCAB. */
+static void write_tokenizer(const char *path, int n)
+{
+    json_t *vocab = json_object();
+    for (int id = 0; id < n; id++) {
+        char symbol[16];
+        if (id < TINY_VOCAB)
+            byte_symbol(symbol, token_byte(id));
+        else
+            (void)snprintf(symbol, sizeof symbol, "word%d", id);
+        (void)json_object_set_new(vocab, symbol, json_integer(id));
+    }
+    json_t *root = json_pack("{s:s, s:[], s:n, s:{s:s, s:b, s:b, s:b}, s:n, s:{s:s, s:b, s:b, s:b}, "
+                             "s:{s:s, s:o, s:[]}}",
+                             "version", "1.0", "added_tokens", "normalizer", "pre_tokenizer", "type",
+                             "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1,
+                             "post_processor", "decoder", "type", "ByteLevel", "add_prefix_space", 0,
+                             "trim_offsets", 1, "use_regex", 1, "model", "type", "BPE", "vocab", vocab,
+                             "merges");
+    assert_non_null(root);
+    assert_int_equal(json_dump_file(root, path, JSON_INDENT(1)), 0);
+    json_decref(root);
+}
+
+/* A model folder from the recorded model of that family; n_tokens 0: without a tokenizer. */
+static void make_model_dir(const char *dir, int n_tokens)
+{
+    char path[1024];
+    size_t size;
+    assert_int_equal(mkdir(dir, 0700), 0);
+    json_t *config = json_load_file(golden_path("families/llama2/config.json"), 0, NULL);
+    assert_non_null(config);
+    (void)json_object_set_new(config, "max_position_embeddings", json_integer(TINY_CTX));
+    (void)snprintf(path, sizeof path, "%s/config.json", dir);
+    assert_int_equal(json_dump_file(config, path, JSON_INDENT(1)), 0);
+    json_decref(config);
+    char *weights = read_file(golden_path("families/llama2/model.safetensors"), &size);
+    (void)snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    write_file(path, weights, size);
+    free(weights);
+    (void)snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    if (n_tokens > 0) write_tokenizer(path, n_tokens);
+}
+
+static void find_binary(void)
+{
+    const char *given = getenv("LOOKFAR_BIN");
+    if (given) {
+        (void)snprintf(binary, sizeof binary, "%s", given);
+        return;
+    }
+    const ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 32);
+    if (n < 0) return;
+    binary[n] = '\0';
+    for (int up = 0; up < 2 && strrchr(binary, '/'); up++) *strrchr(binary, '/') = '\0';
+    strcat(binary, "/lookfar"); /* build/tests/test_cli -> build/lookfar */
+    if (access(binary, X_OK) != 0) binary[0] = '\0';
+}
+
+static int make_models(void **state)
+{
+    (void)state;
+    lf_error err;
+    const lf_random_model m = {.config = {.arch = LF_ARCH_LLAMA,
+                                          .n_layers = 1,
+                                          .dim = 32,
+                                          .n_heads = 2,
+                                          .n_kv_heads = 2,
+                                          .head_dim = 16,
+                                          .ffn_dim = 32,
+                                          .n_vocab = 64,
+                                          .n_ctx_max = 128,
+                                          .norm_eps = 1e-5f,
+                                          .rope_base = 10000.0,
+                                          .rope_factor = 1.0},
+                               .dtype = LF_DTYPE_F32,
+                               .seed = 1};
+    find_binary();
+    temp_dir = make_temp_dir();
+    (void)temp_path(out_path, "stdout");
+    (void)temp_path(err_path, "stderr");
+    make_model_dir(temp_path(tiny_dir, "tiny"), TINY_VOCAB);
+    assert_ok(lf_random_model_write(temp_path(random_path, "random.gguf"), &m, &err), &err);
+    return 0;
+}
+
+static int remove_models(void **state)
+{
+    (void)state;
+    remove_tree(temp_dir);
+    free(temp_dir);
+    return 0;
+}
+
+/* ---- help and usage ---- */
+
+/* Every long option that a --help lists is in the man page. */
+static void expect_documented(const char *help)
+{
+    char word[64], path[] = "docs/lookfar.1";
+    if (access(path, R_OK) != 0) return; /* not in the checkout */
+    char *page = read_file(path, NULL);
+    for (const char *at = help; (at = strstr(at, " --")); at += 3) {
+        const size_t len = strspn(at + 3, "abcdefghijklmnopqrstuvwxyz-");
+        (void)snprintf(word, sizeof word, "Fl -%.*s", (int)len, at + 3);
+        if (!strstr(page, word)) fail_msg("%s: found no \"%s\"", path, word);
+    }
+    free(page);
+}
+
+static void test_help_and_version(void **state)
+{
+    (void)state;
+    static const bad_case commands[] = {
+        {.args = {"run", "--help"}},         {.args = {"inspect", "--help"}},
+        {.args = {"convert", "--help"}},     {.args = {"quantize", "-h"}},
+        {.args = {"bench", "decode", "-h"}}, {.args = {"bench", "verify", "--help"}}};
+    char expected[64];
+    result r = run_cli("--version");
+    expect_success(&r);
+    (void)snprintf(expected, sizeof expected, "lookfar %s\n", lf_version());
+    assert_string_equal(r.out, expected);
+    free_result(&r);
+    r = run_cli("--help");
+    expect_success(&r);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        const char *const *args = commands[i].args;
+        result help = run_with(&(streams){0}, args);
+        expect_success(&help);
+        assert_non_null(strstr(r.out, args[0]));
+        (void)snprintf(expected, sizeof expected, "Usage: lookfar %s ", args[0]);
+        if (!strstr(help.out, expected)) fail_msg("%s: found no \"%s\"", help.out, expected);
+        expect_documented(help.out);
+        free_result(&help);
+    }
+    free_result(&r);
+}
+
+/* No command at all is answered by the list of commands. */
+static void test_missing_commands(void **state)
+{
+    (void)state;
+    result r = run_with(&(streams){0}, (const char *const[]){NULL});
+    assert_int_equal(r.code, 2);
+    assert_int_equal(r.out_len, 0);
+    assert_non_null(strstr(r.err, "inspect"));
+    free_result(&r);
+    r = run_cli("bench");
+    assert_int_equal(r.code, 2);
+    assert_int_equal(r.out_len, 0);
+    assert_non_null(strstr(r.err, "decode"));
+    free_result(&r);
+}
+
+static void test_usage_errors(void **state)
+{
+    (void)state;
+    static const bad_case cases[] = {
+        {{"frobnicate"}, {"found command \"frobnicate\"", "run inspect convert quantize bench"}},
+        {{"run"}, {"run", "-m PATH", "missing"}},
+        {{"run", "-m"}, {"run: option requires an argument -- 'm'"}},
+        {{"run", "-m", tiny_dir, "--frobnicate"}, {"run: unrecognized option '--frobnicate'"}},
+        {{"run", "-m", tiny_dir, "-Z"}, {"run: invalid option -- 'Z'"}},
+        {{"run", "-m", tiny_dir, "text"}, {"found argument \"text\"", "expected options only"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "-f", "b"}, {"-p and -f: found both"}},
+        {{"run", "-m", tiny_dir, "-n", "many"},
+         {"--predict: found \"many\", expected a whole number from -1"}},
+        {{"run", "-m", tiny_dir, "-n", "3.5"}, {"--predict: found \"3.5\""}},
+        {{"run", "-m", tiny_dir, "-n", "-2"}, {"--predict: found \"-2\""}},
+        {{"run", "-m", tiny_dir, "-n", "99999999999999999999"},
+         {"--predict: found \"99999999999999999999\""}},
+        {{"run", "-m", tiny_dir, "-c", ""}, {"--ctx-size: found \"\""}},
+        {{"run", "-m", tiny_dir, "-t", "257"},
+         {"--threads: found \"257\", expected a whole number from 0 to 256"}},
+        {{"run", "-m", tiny_dir, "-b", "0"}, {"--batch-size: found \"0\", expected a whole number from 1"}},
+        {{"run", "-m", tiny_dir, "--temp", "-1"}, {"--temp: found \"-1\", expected a number from 0"}},
+        {{"run", "-m", tiny_dir, "--temp", "nan"}, {"--temp: found \"nan\""}},
+        {{"run", "-m", tiny_dir, "--seed", "-1"}, {"--seed: found \"-1\""}},
+        {{"run", "-m", tiny_dir, "--cache-type", "q9"},
+         {"--cache-type: found \"q9\", expected one of f32, f16"}},
+        {{"run", "-m", tiny_dir, "--weight-type", "i8"}, {"--weight-type: found \"i8\""}},
+        {{"run", "-m", tiny_dir, "--cpu-mask", "sse"}, {"--cpu-mask: found \"sse\", expected scalar, avx2"}},
+        {{"inspect"}, {"inspect", "-m PATH", "missing"}},
+        {{"inspect", "a", "b"}, {"found argument \"b\", expected one model"}},
+        {{"inspect", "a", "--parallel", "0"}, {"--parallel: found \"0\""}},
+        {{"convert", "a"}, {"convert", "found 1 arguments, expected INPUT OUTPUT"}},
+        {{"convert", "a", "b", "c"}, {"found argument \"c\", expected no more"}},
+        {{"convert", "a", "b", "-T", "q3_k"}, {"--type: found \"q3_k\""}},
+        {{"quantize", "a", "b"}, {"found 2 arguments, expected INPUT OUTPUT TYPE"}},
+        {{"quantize", "a", "b", "q2"}, {"TYPE: found \"q2\", expected one of f32, f16"}},
+        {{"bench", "frobnicate"}, {"bench", "\"frobnicate\""}},
+    };
+    EXPECT_ERRORS(cases, 2);
+}
+
+/* ---- bad input ---- */
+
+static void test_errors_of_paths_and_limits(void **state)
+{
+    (void)state;
+    char empty_dir[512], in_no_dir[512], prompt_path[512];
+    assert_int_equal(mkdir(temp_path(empty_dir, "empty"), 0700), 0);
+    (void)temp_path(in_no_dir, "no/such/folder/file");
+    char *longest = malloc(3001);
+    assert_non_null(longest);
+    memset(longest, 'a', 3000);
+    longest[3000] = '\0';
+    write_file(temp_path(prompt_path, "prompt-long"), longest, 3000);
+    free(longest);
+    const bad_case cases[] = {
+        {{"run", "-m", in_no_dir, "-p", "a"}, {in_no_dir, "cannot open", "No such file"}},
+        {{"run", "-m", empty_dir, "-p", "a"}, {"empty/config.json", "No such file"}},
+        {{"run", "-m", "/dev/null", "-p", "a"}, {"/dev/null"}},
+        {{"run", "-m", tiny_dir, "-f", in_no_dir}, {in_no_dir, "cannot open the prompt", "No such file"}},
+        {{"run", "-m", tiny_dir, "-f", empty_dir}, {empty_dir, "cannot read", "directory"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--json", in_no_dir},
+         {in_no_dir, "cannot write", "No such file"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--dump-logits", in_no_dir}, {in_no_dir, "cannot write"}},
+        {{"run", "-m", tiny_dir, "-c", "2000", "-f", prompt_path}, {"prompt: found 3000 tokens", "2000"}},
+        {{"run", "-m", tiny_dir, "-c", "9999999", "-p", "a"},
+         {"context size: found 9999999", "at most 200000"}},
+        {{"run", "-m", tiny_dir, "-p", ""}, {"prompt: found no tokens, expected at least 1"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--cache-type", "q4_k"}, {"KV dtype: found q4_k", "q8_0"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--weight-type", "q6_k"}, {"q6_k", "block of 256"}},
+        {{"run", "-m", random_path, "-p", "a"}, {random_path, "no tokenizer"}},
+        {{"inspect", in_no_dir}, {in_no_dir, "No such file"}},
+        {{"inspect", tiny_dir, "--json", in_no_dir}, {in_no_dir, "cannot write"}},
+        {{"convert", in_no_dir, "out.gguf"}, {in_no_dir, "No such file"}},
+        {{"convert", tiny_dir, in_no_dir}, {in_no_dir, "No such file"}},
+        {{"quantize", random_path, in_no_dir, "q8_0"}, {in_no_dir, "No such file"}},
+    };
+    EXPECT_ERRORS(cases, 1);
+}
+
+/* Where in the file the name of a tensor record stands: the last mention is the record. */
+static char *find_name(char *file, size_t size, const char *name)
+{
+    char *found = memmem(file, size, name, strlen(name));
+    assert_non_null(found);
+    return found;
+}
+
+static void test_malformed_models(void **state)
+{
+    (void)state;
+    char truncated[512], magic[512], counts[512], type[512], nan_path[512], wordy[512];
+    const uint64_t huge = UINT64_C(1) << 60;
+    const uint32_t q2_k = 10;
+    const float nan = NAN;
+    size_t size;
+    lf_gguf *g;
+    lf_error err;
+    char *file = read_file(random_path, &size), saved[8];
+
+    write_file(temp_path(truncated, "truncated.gguf"), file, size / 2);
+    memcpy(saved, file, 4);
+    memcpy(file, "GGML", 4);
+    write_file(temp_path(magic, "magic.gguf"), file, size);
+    memcpy(file, saved, 4);
+    memcpy(saved, file + 8, 8);
+    memcpy(file + 8, &huge, 8);
+    write_file(temp_path(counts, "counts.gguf"), file, size);
+    memcpy(file + 8, saved, 8);
+
+    /* name, u32 n_dims, u64 dims[2], u32 type */
+    char *record = find_name(file, size, "blk.0.ffn_up.weight") + strlen("blk.0.ffn_up.weight");
+    memcpy(saved, record + 20, 4);
+    memcpy(record + 20, &q2_k, 4);
+    write_file(temp_path(type, "type.gguf"), file, size);
+    memcpy(record + 20, saved, 4);
+
+    assert_ok(lf_gguf_parse(&g, file, size, "random", &err), &err);
+    const lf_tensor_info *t = lf_gguf_find_tensor(g, "blk.0.ffn_down.weight");
+    memcpy(file + ((const char *)t->data - file) + 40, &nan, 4);
+    lf_gguf_close(g);
+    write_file(temp_path(nan_path, "nan.gguf"), file, size);
+    free(file);
+    make_model_dir(temp_path(wordy, "wordy"), TINY_VOCAB + 5);
+
+    const bad_case cases[] = {
+        {{"run", "-m", truncated, "-p", "a"}, {truncated}},
+        {{"run", "-m", magic, "-p", "a"}, {magic, "GGUF"}},
+        {{"run", "-m", counts, "-p", "a"}, {counts, "1152921504606846976"}},
+        {{"run", "-m", type, "-p", "a"}, {type, "blk.0.ffn_up.weight", "q2_k", "supported are f32"}},
+        {{"run", "-m", nan_path, "-p", "a"}, {nan_path, "blk.0.ffn_down.weight", "element 10", "not finite"}},
+        {{"run", "-m", wordy, "-p", "a"}, {wordy, "133", "128"}},
+        {{"inspect", truncated}, {truncated}},
+        {{"inspect", magic}, {magic, "GGUF"}},
+        {{"inspect", counts}, {counts}},
+        {{"quantize", truncated, "out.gguf", "q8_0"}, {truncated}},
+        {{"quantize", type, "out.gguf", "f16"}, {type, "blk.0.ffn_up.weight", "q2_k"}},
+        {{"convert", magic, "out.gguf"}, {magic}},
+    };
+    EXPECT_ERRORS(cases, 1);
+    assert_int_not_equal(access("out.gguf", F_OK), 0);
+}
+
+static void test_a_full_disk(void **state)
+{
+    (void)state;
+    static const bad_case cases[] = {
+        {{"run", "-m", tiny_dir, "-p", "a", "-n", "20", "-q", "--no-display-prompt", "--json", "/dev/full"},
+         {"/dev/full: cannot write: No space left"}},
+        {{"inspect", tiny_dir, "--json", "/dev/full"}, {"/dev/full: cannot write: No space left"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--dump-logits", "/dev/full"}, {"/dev/full: cannot write"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        result r = run_with(&(streams){0}, cases[i].args);
+        expect_error(&r, cases[i].args, 1, cases[i].fragments);
+    }
+    static const bad_case to_stdout[] = {
+        {{"run", "-m", tiny_dir, "-p", "a", "-n", "20", "-q"},
+         {"standard output: cannot write: No space left"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "-n", "0", "-q"}, {"standard output: cannot write"}},
+        {{"inspect", tiny_dir}, {"standard output: cannot write"}},
+        {{"inspect", tiny_dir, "--json", "-"}, {"standard output: cannot write"}},
+        {{"run", "--help"}, {"standard output: cannot write"}},
+        {{"--version"}, {"standard output: cannot write"}},
+    };
+    for (size_t i = 0; i < sizeof to_stdout / sizeof *to_stdout; i++) {
+        result r = run_with(&(streams){.out = "/dev/full"}, to_stdout[i].args);
+        expect_error(&r, to_stdout[i].args, 1, to_stdout[i].fragments);
+    }
+}
+
+/* ---- run ---- */
+
+/* The output of a run on the tiny model, which must succeed; the caller frees it. */
+#define tiny_text(in, ...)                                                                                   \
+    success_text(run_cli_in(in, "run", "-m", tiny_dir, "-q", "--ignore-eos", __VA_ARGS__))
+
+static char *success_text(result r)
+{
+    expect_success(&r);
+    assert_string_equal(r.err, ""); /* -q */
+    free(r.err);
+    return r.out;
+}
+
+static void assert_same_text(char *a, char *b)
+{
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+}
+
+static void test_ways_to_give_a_prompt(void **state)
+{
+    (void)state;
+    char file[512];
+    write_file(temp_path(file, "prompt"), "two\nlines\t\"", 11);
+    char *text = tiny_text(NULL, "-n", "40", "-p", "two\\nlines\\t\\\"");
+    assert_memory_equal(text, "two\nlines\t\"", 11);
+    assert_true(strlen(text) >= 11 + 40);
+    assert_string_equal(text + strlen(text) - 1, "\n");
+    assert_same_text(tiny_text(NULL, "-n", "40", "-f", file), strdup(text));
+    assert_same_text(tiny_text("two\nlines\t\"", "-n", "40"), strdup(text));
+    assert_same_text(tiny_text("two\nlines\t\"", "-n", "40", "-f", "-"), strdup(text));
+    assert_same_text(tiny_text(NULL, "-n", "40", "-p", "two\\x0alines\\x09\""), strdup(text));
+    assert_same_text(tiny_text(NULL, "-n", "40", "--predict=40", "--prompt", "two\nlines\t\"", "--no-escape"),
+                     strdup(text));
+    assert_same_text(tiny_text(NULL, "-n", "40", "-f", file, "--no-display-prompt"), strdup(text + 11));
+    free(text);
+    text = tiny_text(NULL, "-n", "0", "--no-escape", "-p", "a\\nb\\q");
+    assert_string_equal(text, "a\\nb\\q\n");
+    free(text);
+    text = tiny_text(NULL, "-n", "0", "-p", "a\\qb\\x4\\"); /* not escapes */
+    assert_string_equal(text, "a\\qb\\x4\\\n");
+    free(text);
+}
+
+/* A model whose embedding was padded may pick a row that is no token of its tokenizer: it has no text. */
+static void test_a_padded_embedding(void **state)
+{
+    (void)state;
+    char dir[512];
+    make_model_dir(temp_path(dir, "padded"), 97);
+    result r = run_cli("run", "-m", dir, "-q", "-p", "a", "-n", "300", "--temp", "5", "--no-display-prompt");
+    char *text = success_text(r);
+    assert_in_range(strlen(text), 100, 290);
+    free(text);
+}
+
+/* The same seed gives the same text at any thread count and chunk size; another seed another text. */
+static void test_sampling_repeats(void **state)
+{
+    (void)state;
+    char *text = tiny_text(NULL, "-p", "sample me", "-n", "60", "--temp", "0.9", "--seed", "7");
+    assert_same_text(
+        tiny_text(NULL, "-p", "sample me", "-n", "60", "--temp", "0.9", "--seed", "7", "-t", "3"),
+        strdup(text));
+    assert_same_text(tiny_text(NULL, "-p", "sample me", "-n", "60", "--temp", "0.9", "-s", "7", "-b", "2"),
+                     strdup(text));
+    char *other = tiny_text(NULL, "-p", "sample me", "-n", "60", "--temp", "0.9", "--seed", "8");
+    assert_string_not_equal(other, text);
+    free(other);
+    other = tiny_text(NULL, "-p", "sample me", "-n", "60");
+    assert_string_not_equal(other, text);
+    free(other);
+    free(text);
+}
+
+static const char *string_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    if (!text) fail_msg("key %s: found no string", key);
+    return text;
+}
+
+static json_int_t integer_of(const json_t *object, const char *key)
+{
+    if (!json_is_integer(json_object_get(object, key))) fail_msg("key %s: found no integer", key);
+    return json_integer_value(json_object_get(object, key));
+}
+
+static double number_of(const json_t *object, const char *key)
+{
+    if (!json_is_number(json_object_get(object, key))) fail_msg("key %s: found no number", key);
+    return json_number_value(json_object_get(object, key));
+}
+
+static json_t *parse_json(const char *text)
+{
+    json_error_t err;
+    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
+    if (!root) fail_msg("%s: %s", err.text, text);
+    return root;
+}
+
+static void test_run_json(void **state)
+{
+    (void)state;
+    char path[512];
+    char *text = tiny_text(NULL, "-p", "abc", "-n", "30", "--no-display-prompt");
+    result r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "30", "--ignore-eos", "--json", "-");
+    expect_success(&r);
+    json_t *root = parse_json(r.out);
+    assert_ptr_equal(strchr(r.out, '\n'), r.out + r.out_len - 1); /* one line */
+    text[strlen(text) - 1] = '\0';
+    assert_string_equal(string_of(root, "text"), text);
+    assert_int_equal(json_array_size(json_object_get(root, "tokens")), 30);
+    assert_int_equal(integer_of(root, "prompt_tokens"), 3);
+    assert_string_equal(string_of(root, "proposer"), "none");
+    assert_int_equal(integer_of(root, "passes"), 30);
+    assert_int_equal(integer_of(root, "proposed"), 0);
+    assert_int_equal(integer_of(root, "accepted"), 0);
+    assert_true(number_of(root, "tokens_per_pass") == 1.0);
+    assert_true(number_of(root, "prefill_s") > 0.0 && number_of(root, "decode_s") > 0.0);
+    assert_string_equal(string_of(root, "finish_reason"), "length");
+    assert_non_null(strstr(r.err, text)); /* people read the text there */
+    free_result(&r);
+
+    char *again = tiny_text(NULL, "-p", "abc", "-n", "30", "--json", temp_path(path, "run.json"));
+    free(again);
+    again = read_file(path, NULL);
+    json_t *from_file = parse_json(again);
+    assert_true(json_equal(json_object_get(root, "tokens"), json_object_get(from_file, "tokens")));
+    json_decref(from_file);
+    json_decref(root);
+    free(again);
+    free(text);
+}
+
+/* Each line is added to what was said before, and what the cache holds is not computed again. */
+static void test_interactive(void **state)
+{
+    (void)state;
+    char path[512], prompt[512];
+    result r = run_cli_in("one\ntwo\n", "run", "-m", tiny_dir, "-i", "-n", "10", "--ignore-eos", "--json",
+                          temp_path(path, "lines.json"));
+    expect_success(&r);
+    char *lines = read_file(path, NULL);
+    char *second = strchr(lines, '\n');
+    assert_non_null(second);
+    *second++ = '\0';
+    json_t *a = parse_json(lines), *b = parse_json(second);
+    assert_int_equal(integer_of(a, "prompt_tokens"), 4);
+    assert_int_equal(json_array_size(json_object_get(b, "tokens")), 10);
+    assert_non_null(strstr(r.out, string_of(a, "text")));
+    assert_non_null(strstr(r.out, string_of(b, "text")));
+
+    (void)snprintf(prompt, sizeof prompt, "one\n%stwo\n", string_of(a, "text"));
+    char *whole = tiny_text(prompt, "-n", "10", "--no-display-prompt");
+    whole[strlen(whole) - 1] = '\0';
+    assert_string_equal(whole, string_of(b, "text"));
+    free(whole);
+    json_decref(a);
+    json_decref(b);
+    free(lines);
+    free_result(&r);
+
+    r = run_cli_in("", "run", "-m", tiny_dir, "-i", "-q");
+    expect_success(&r);
+    assert_int_equal(r.out_len, 0);
+    free_result(&r);
+}
+
+static void test_timings_and_quiet(void **state)
+{
+    (void)state;
+    result r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "5", "-t", "2", "--cpu-mask", "scalar");
+    expect_success(&r);
+    assert_non_null(strstr(r.err, "load"));
+    assert_non_null(strstr(r.err, "llama, scalar kernels, 2 threads"));
+    assert_non_null(strstr(r.err, "3 tokens, 0 from the cache"));
+    assert_null(strstr(r.err, "\r")); /* no progress line where there is no terminal */
+    free_result(&r);
+}
+
+static void test_dump_logits(void **state)
+{
+    (void)state;
+    char path[512];
+    size_t size;
+    free(tiny_text(NULL, "-p", "abcde", "--dump-logits", temp_path(path, "logits.f32")));
+    char *bytes = read_file(path, &size);
+    assert_int_equal(size, 5 * TINY_VOCAB * sizeof(float));
+    free(bytes);
+}
+
+/* ---- signals ---- */
+
+/* Starts an endless run whose standard output is a pipe; returns the end to read from. */
+static int start_endless_run(pid_t *pid)
+{
+    static const char *const args[] = {"run", "-m", tiny_dir, "-p", "go", "--ignore-eos", NULL};
+    int fds[2];
+    require_binary();
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    *pid = fork();
+    assert_true(*pid >= 0);
+    if (*pid == 0) become_program(args, "/dev/null", fds[1], NULL);
+    (void)close(fds[1]);
+    return fds[0];
+}
+
+static void test_interrupt(void **state)
+{
+    (void)state;
+    static const int signals[] = {SIGINT, SIGTERM};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        pid_t pid;
+        char chunk[4096];
+        ssize_t n;
+        size_t before = 0;
+        result r = {0};
+        const int fd = start_endless_run(&pid);
+        while (before < 50 && (n = read(fd, chunk, sizeof chunk)) > 0) before += (size_t)n;
+        assert_true(before >= 50);
+        assert_int_equal(kill(pid, signals[i]), 0);
+        char last = '\0';
+        while ((n = read(fd, chunk, sizeof chunk)) > 0) last = chunk[n - 1];
+        (void)close(fd);
+        collect(&r, pid);
+        expect_success(&r);
+        assert_int_equal(last, '\n');
+        assert_non_null(strstr(r.err, "finish: cancel"));
+        free_result(&r);
+    }
+}
+
+/* A reader that goes away ends the program as it ends any filter: by SIGPIPE, without a word. */
+static void test_reader_goes_away(void **state)
+{
+    (void)state;
+    pid_t pid;
+    char byte;
+    result r = {0};
+    const int fd = start_endless_run(&pid);
+    assert_int_equal(read(fd, &byte, 1), 1);
+    (void)close(fd);
+    collect(&r, pid);
+    assert_int_equal(r.signal, SIGPIPE);
+    assert_string_equal(r.err, "");
+    free_result(&r);
+}
+
+/* ---- inspect ---- */
+
+static void test_inspect(void **state)
+{
+    (void)state;
+    result r = run_cli("inspect", tiny_dir, "-c", "1000", "--parallel", "3", "--cache-type", "q8_0", "--json",
+                       "-");
+    expect_success(&r);
+    json_t *root = parse_json(r.out);
+    const json_t *config = json_object_get(root, "config"), *memory = json_object_get(root, "memory");
+    assert_string_equal(string_of(root, "form"), "safetensors");
+    assert_string_equal(string_of(config, "arch"), "llama");
+    assert_int_equal(integer_of(config, "n_ctx"), TINY_CTX);
+    assert_int_equal(integer_of(config, "n_vocab"), TINY_VOCAB);
+    assert_int_equal(integer_of(memory, "n_ctx"), 1000);
+    assert_int_equal(integer_of(memory, "n_seqs"), 3);
+    assert_string_equal(string_of(memory, "kv_type"), "q8_0");
+    assert_int_equal(integer_of(memory, "total"), integer_of(memory, "weights") + integer_of(memory, "kv") +
+                                                      integer_of(memory, "buffers"));
+    assert_int_equal(integer_of(json_object_get(root, "tokenizer"), "n_vocab"), TINY_VOCAB);
+    assert_int_equal(json_array_size(json_object_get(root, "tensors")), 21);
+    json_decref(root);
+    free_result(&r);
+
+    r = run_cli("inspect", "-m", random_path);
+    expect_success(&r);
+    static const char *const lines[] = {"(gguf)",
+                                        "model\n",
+                                        "memory for 1 sequence(s) of 128 positions, cache bf16",
+                                        "general.architecture",
+                                        "blk.0.attn_q.weight",
+                                        "[32, 32]"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(r.out, lines[i])) fail_msg("found no \"%s\" in\n%s", lines[i], r.out);
+    free_result(&r);
+}
+
+/* ---- convert and quantize ---- */
+
+static void test_convert_and_quantize(void **state)
+{
+    (void)state;
+    char gguf[512], q8[512];
+    char *text = tiny_text(NULL, "-p", "abc", "-n", "50");
+    result r = run_cli("convert", tiny_dir, temp_path(gguf, "tiny.gguf"), "-q");
+    expect_success(&r);
+    free_result(&r);
+    r = run_cli("run", "-m", gguf, "-q", "--ignore-eos", "-p", "abc", "-n", "50");
+    assert_same_text(success_text(r), text);
+
+    r = run_cli("quantize", gguf, temp_path(q8, "tiny-q8_0.gguf"), "q8_0", "-q");
+    expect_success(&r);
+    free_result(&r);
+    r = run_cli("inspect", q8, "--json", "-");
+    expect_success(&r);
+    assert_non_null(strstr(r.out, "\"q8_0\""));
+    free_result(&r);
+    r = run_cli("run", "-m", q8, "-q", "-p", "abc", "-n", "50");
+    free(success_text(r));
+}
+
+/* ---- real models ---- */
+
+static json_t *load_golden(const char *folder)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "models/hf/%s/golden.json", folder);
+    json_t *golden = json_load_file(require_data(path), 0, NULL);
+    assert_non_null(golden);
+    return golden;
+}
+
+/* Runs the golden prompt: standard output is the golden text and a newline. */
+static void expect_golden_text(const char *model, const json_t *golden, const char *level)
+{
+    char n[16], expected[4096];
+    (void)snprintf(n, sizeof n, "%zu", json_array_size(json_object_get(golden, "greedy_ids")));
+    (void)snprintf(expected, sizeof expected, "%s\n", string_of(golden, "text"));
+    result r = run_cli("run", "-m", model, "-p", string_of(golden, "prompt"), "-n", n, "-q", "--ignore-eos",
+                       "--no-escape", "--cache-type", "f32", "--cpu-mask", level);
+    expect_success(&r);
+    assert_string_equal(r.out, expected);
+    free_result(&r);
+}
+
+static void test_golden_text(void **state)
+{
+    (void)state;
+    static const char *const folders[] = {"stories260K", "llama2xs-281K"}, *const levels[] = {"scalar",
+                                                                                              "native"};
+    for (size_t i = 0; i < 2; i++) {
+        char path[256], gguf[512];
+        json_t *golden = load_golden(folders[i]);
+        (void)snprintf(path, sizeof path, "models/hf/%s", folders[i]);
+        for (size_t level = 0; level < 2; level++) expect_golden_text(data_path(path), golden, levels[level]);
+        result r = run_cli("convert", data_path(path), temp_path(gguf, "real.gguf"));
+        expect_success(&r);
+        free_result(&r);
+        expect_golden_text(gguf, golden, "native");
+        json_decref(golden);
+    }
+}
+
+static void test_golden_text_of_a_llama2c_file(void **state)
+{
+    (void)state;
+    char gguf[512];
+    json_t *golden = load_golden("stories260K");
+    const char *bin = require_data("models/stories260K.bin");
+    static const char *const tokenizers[] = {"models/tok512.bin", "models/tok512.model"};
+    for (size_t i = 0; i < 2; i++) {
+        result r = run_cli("convert", bin, temp_path(gguf, "llama2c.gguf"), "--tokenizer",
+                           require_data(tokenizers[i]));
+        expect_success(&r);
+        free_result(&r);
+        expect_golden_text(gguf, golden, "native");
+    }
+    json_decref(golden);
+}
+
+/* ---- installing ---- */
+
+/* The C program that README.md shows, NUL-terminated, malloc'ed. */
+static char *readme_program(void)
+{
+    char *readme = read_file("README.md", NULL);
+    char *begin = strstr(readme, "```c\n");
+    assert_non_null(begin);
+    begin += strlen("```c\n");
+    char *end = strstr(begin, "```");
+    assert_non_null(end);
+    char *program = strndup(begin, (size_t)(end - begin));
+    assert_non_null(program);
+    free(readme);
+    return program;
+}
+
+static void run_shell(const char *command, const char *argument)
+{
+    char line[2048];
+    (void)snprintf(line, sizeof line, command, argument);
+    (void)snprintf(line + strlen(line), sizeof line - strlen(line), " >'%s' 2>&1", out_path);
+    if (system(line) != 0) fail_msg("%s: %s", line, read_file(out_path, NULL));
+}
+
+/* What a new user does: make install, then a program with the library, which gives the text that the command gives. */
+static void test_install(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"bin/lookfar", "lib/liblookfar.a", "lib/liblookfar.so",
+                                        "include/lookfar.h", "share/man/man1/lookfar.1"};
+    char path[1024], root[512];
+    require_binary();
+    if (access("Makefile", R_OK) != 0 || getenv("LOOKFAR_BIN") || !strstr(binary, "/build/lookfar")) {
+        print_message("skipped: installing is tested from the checkout, in its release variant\n");
+        skip();
+    }
+    run_shell("make -s install DESTDIR='%s' PREFIX=/usr", temp_path(root, "root"));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        (void)snprintf(path, sizeof path, "%s/usr/%s", root, files[i]);
+        if (access(path, R_OK) != 0) fail_msg("%s: not installed", path);
+    }
+    char *program = readme_program();
+    (void)snprintf(path, sizeof path, "%s/own.c", root);
+    write_file(path, program, strlen(program));
+    free(program);
+    run_shell("cd '%s' && cc -std=c11 -Wall -Wextra -Werror -Iusr/include -o own own.c -Lusr/lib -llookfar",
+              root);
+    run_shell("cd '%s' && LD_LIBRARY_PATH=usr/lib ./own ../tiny 'own program'", root);
+    char *text = read_file(out_path, NULL);
+    run_shell("cd '%s' && usr/bin/lookfar run -m ../tiny -p 'own program' -n 100 -q --no-display-prompt",
+              root);
+    char *expected = read_file(out_path, NULL);
+    expected[strlen(expected) - 1] = '\0'; /* the command ends its output with a newline */
+    assert_same_text(text, expected);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_help_and_version),
+        cmocka_unit_test(test_missing_commands),
+        cmocka_unit_test(test_usage_errors),
+        cmocka_unit_test(test_errors_of_paths_and_limits),
+        cmocka_unit_test(test_malformed_models),
+        cmocka_unit_test(test_a_full_disk),
+        cmocka_unit_test(test_ways_to_give_a_prompt),
+        cmocka_unit_test(test_a_padded_embedding),
+        cmocka_unit_test(test_sampling_repeats),
+        cmocka_unit_test(test_run_json),
+        cmocka_unit_test(test_interactive),
+        cmocka_unit_test(test_timings_and_quiet),
+        cmocka_unit_test(test_dump_logits),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_reader_goes_away),
+        cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_convert_and_quantize),
+        cmocka_unit_test(test_golden_text),
+        cmocka_unit_test(test_golden_text_of_a_llama2c_file),
+        cmocka_unit_test(test_install),
+    };
+    return cmocka_run_group_tests(tests, make_models, remove_models);
+}
