@@ -131,9 +131,9 @@ compile_commands.json: ## for clangd and other tools
 
 PREFIX ?= /usr/local
 install: all ## install the command, the library, the header and the man page under PREFIX
-	install -Dm755 build/lookfar $(DESTDIR)$(PREFIX)/bin/lookfar
-	install -Dm644 build/liblookfar.a $(DESTDIR)$(PREFIX)/lib/liblookfar.a
-	install -Dm755 build/liblookfar.so $(DESTDIR)$(PREFIX)/lib/liblookfar.so.0
+	install -Dm755 $O/lookfar $(DESTDIR)$(PREFIX)/bin/lookfar
+	install -Dm644 $O/liblookfar.a $(DESTDIR)$(PREFIX)/lib/liblookfar.a
+	install -Dm755 $O/liblookfar.so $(DESTDIR)$(PREFIX)/lib/liblookfar.so.0
 	ln -sf liblookfar.so.0 $(DESTDIR)$(PREFIX)/lib/liblookfar.so
 	install -Dm644 include/lookfar.h $(DESTDIR)$(PREFIX)/include/lookfar.h
 	install -Dm644 docs/lookfar.1 $(DESTDIR)$(PREFIX)/share/man/man1/lookfar.1

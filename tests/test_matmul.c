@@ -2,38 +2,16 @@
  * result does not depend on its company (the Row law), and scalar computes the product. */
 #include "testing.h"
 
-#include "base/cpu.h"
 #include "base/mem.h"
-#include "kernel/kernel.h"
-#include "tensor/half.h"
 #include "tensor/quant.h"
 
+#include "levels.h"
 #include "oom.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
-
-/* ---- kernel levels ---- */
-
-static lf_kernels scalar;
-static lf_kernels levels[3]; /* those above scalar that this processor has */
-static int n_levels;
-
-static int set_up_levels(void **state)
-{
-    (void)state;
-    const unsigned has = lf_cpu_flags();
-    const unsigned masks[] = {LF_CPU_AVX2, LF_CPU_AVX2 | LF_CPU_AVX512,
-                              LF_CPU_AVX2 | LF_CPU_AVX512 | LF_CPU_AVX512BF16};
-    lf_kernels_init(&scalar, 0);
-    for (size_t i = 0; i < COUNT(masks); i++)
-        if ((has & masks[i]) == masks[i]) lf_kernels_init(&levels[n_levels++], masks[i]);
-    return 0;
-}
 
 /* ---- numbers ---- */
 
@@ -54,9 +32,12 @@ static float draw(uint64_t *rng, flavour kind)
     const float plain = rng_uniform(rng);
     switch (kind) {
     case PLAIN: return plain;
-    case TINY: return pick == 0 ? lf_bits_to_float((uint32_t)bits & 0x807fffff) : ldexpf(plain, -62 - (int)(pick % 4));
+    case TINY:
+        return pick == 0 ? lf_bits_to_float((uint32_t)bits & 0x807fffff)
+                         : ldexpf(plain, -62 - (int)(pick % 4));
     case BROKEN:
-        if (pick == 0 && (bits >> 40 & 7) == 0) return bits >> 50 & 1 ? NAN : bits >> 51 & 1 ? INFINITY : -INFINITY;
+        if (pick == 0 && (bits >> 40 & 7) == 0)
+            return bits >> 50 & 1 ? NAN : bits >> 51 & 1 ? INFINITY : -INFINITY;
         return plain;
     case WILD: break;
     }
@@ -65,12 +46,6 @@ static float draw(uint64_t *rng, flavour kind)
     if (pick > 8) return plain;
     const float any = lf_bits_to_float((uint32_t)bits);
     return isfinite(any) ? any : plain;
-}
-
-/* The same bits, or both NaN. */
-static bool same(float a, float b)
-{
-    return lf_float_to_bits(a) == lf_float_to_bits(b) || (isnan(a) && isnan(b));
 }
 
 /* ---- weights and rows ---- */
@@ -184,12 +159,14 @@ static void test_packing_keeps_every_bit(void **state)
                 weights w = make_weights((lf_dtype)dtype, n_outs[i], n_in, (flavour)kind, 7 + i);
                 float *expected = make_result((size_t)n_in), *found = make_result((size_t)n_in);
                 for (int r = 0; r < n_outs[i]; r++) {
-                    lf_dequantize_row(expected, w.source + (size_t)r * w.row_bytes, (lf_dtype)dtype, (size_t)n_in);
+                    lf_dequantize_row(expected, w.source + (size_t)r * w.row_bytes, (lf_dtype)dtype,
+                                      (size_t)n_in);
                     lf_unpack_row(found, &w.packed, r);
                     for (int k = 0; k < n_in; k++)
-                        if (!same(expected[k], found[k]))
-                            fail_msg("%s row %d input %d: %a, expected %a", lf_dtype_of((lf_dtype)dtype)->name, r, k,
-                                     (double)found[k], (double)expected[k]);
+                        if (!same_bits(expected[k], found[k]))
+                            fail_msg("%s row %d input %d: %a, expected %a",
+                                     lf_dtype_of((lf_dtype)dtype)->name, r, k, (double)found[k],
+                                     (double)expected[k]);
                 }
                 free(expected);
                 free(found);
@@ -236,12 +213,14 @@ static void test_packed_shapes_are_checked(void **state)
     lf_error err;
     size_t bytes;
     assert_int_equal(lf_packed_init(&w, LF_DTYPE_Q8_0, 16, 33, &err), LF_EINVAL);
-    assert_string_equal(err.text, "q8_0 weights of 33 inputs and 16 outputs: expected a multiple of 32 inputs");
+    assert_string_equal(err.text,
+                        "q8_0 weights of 33 inputs and 16 outputs: expected a multiple of 32 inputs");
     assert_int_equal(lf_packed_init(&w, LF_DTYPE_Q4_K, 16, 128, NULL), LF_EINVAL);
     assert_int_equal(lf_packed_init(&w, LF_DTYPE_F32, 0, 4, NULL), LF_EINVAL);
     assert_int_equal(lf_packed_init(&w, LF_DTYPE_F32, 4, -4, NULL), LF_EINVAL);
     assert_false(lf_packed_bytes(LF_DTYPE_Q6_K, 16, 100, &bytes));
-    assert_false(lf_packed_bytes(LF_DTYPE_F32, INT32_MAX, INT32_MAX, &bytes) && bytes / INT32_MAX < INT32_MAX);
+    assert_false(lf_packed_bytes(LF_DTYPE_F32, INT32_MAX, INT32_MAX, &bytes) &&
+                 bytes / INT32_MAX < INT32_MAX);
     assert_true(lf_packed_bytes(LF_DTYPE_Q4_K, 17, 512, &bytes));
     assert_int_equal(bytes, 2 * 2 * 2368);
     assert_true(lf_packed_bytes(LF_DTYPE_F16, 16, 3, &bytes));
@@ -283,10 +262,11 @@ static void compare_levels(lf_dtype dtype, int n_out, int n_in, int count, flavo
         for (int r = 0; r < count; r++) {
             for (size_t c = 0; c < stride; c++) {
                 const size_t at = (size_t)r * stride + c;
-                if (!same(y[at], expected[at]))
-                    fail_msg("%s %s, %d outputs, %d inputs, %d rows, flavour %d: row %d output %zu is %a, scalar %a",
-                             levels[l].name, lf_dtype_of(dtype)->name, n_out, n_in, count, kind, r, c, (double)y[at],
-                             (double)expected[at]);
+                if (!same_bits(y[at], expected[at]))
+                    fail_msg(
+                        "%s %s, %d outputs, %d inputs, %d rows, flavour %d: row %d output %zu is %a, scalar %a",
+                        levels[l].name, lf_dtype_of(dtype)->name, n_out, n_in, count, kind, r, c,
+                        (double)y[at], (double)expected[at]);
             }
         }
         free(y);
@@ -308,7 +288,8 @@ static void test_levels_equal_scalar(void **state)
                 if (n_ins[i] > 1000 && o % 3 != 2) continue;
                 int count = n_rows[turn % COUNT(n_rows)];
                 if (n_ins[i] > 1000 && count > 13) count = 13;
-                compare_levels((lf_dtype)dtype, n_outs[o], n_ins[i], count, (flavour)(turn % N_FLAVOURS), seed++);
+                compare_levels((lf_dtype)dtype, n_outs[o], n_ins[i], count, (flavour)(turn % N_FLAVOURS),
+                               seed++);
             }
         }
     }
@@ -321,7 +302,8 @@ static void test_levels_equal_scalar_for_any_rows(void **state)
     for (int dtype = 0; dtype < LF_DTYPE_COUNT; dtype++)
         for (size_t i = 0; i < COUNT(n_rows); i++)
             for (int kind = 0; kind < N_FLAVOURS; kind++)
-                compare_levels((lf_dtype)dtype, 100, 256, n_rows[i] > 20 ? 19 : n_rows[i], (flavour)kind, 50 + i);
+                compare_levels((lf_dtype)dtype, 100, 256, n_rows[i] > 20 ? 19 : n_rows[i], (flavour)kind,
+                               50 + i);
 }
 
 /* bf16 sums whose last step lands at the border between normal and subnormal, where rounding and flushing meet. */
@@ -333,7 +315,8 @@ static void test_bf16_border_of_subnormals(void **state)
     uint64_t rng = 5;
     for (int i = 0; i < N; i++) {
         lf_packed w;
-        uint8_t packed_row[LF_TILE_OUT][4], x[64] = {0};
+        uint8_t packed_row[LF_TILE_OUT][4];
+        _Alignas(64) uint8_t x[64] = {0};
         const void *sources[LF_TILE_OUT];
         assert_int_equal(lf_packed_init(&w, LF_DTYPE_BF16, LF_TILE_OUT, 2, NULL), LF_OK);
         /* the odd element makes 2^-126 or a few units more, the even one takes some 2^-150 away */
@@ -343,7 +326,8 @@ static void test_bf16_border_of_subnormals(void **state)
             const uint64_t bits = rng_next(&rng);
             const float sign = bits & 1 ? -1.0f : 1.0f;
             row_w[2 * j + 1] = sign * ldexpf(1.0f + (float)(bits >> 1 & 1) * 0x1p-7f, -63);
-            row_w[2 * j] = -sign * ldexpf(1.0f + (float)(bits >> 2 & 127) * 0x1p-7f, -68 - (int)(bits >> 9 & 15));
+            row_w[2 * j] = -sign *
+                           ldexpf(1.0f + (float)(bits >> 2 & 127) * 0x1p-7f, -68 - (int)(bits >> 9 & 15));
             for (int k = 0; k < 2; k++) {
                 const uint16_t h = lf_bf16_from_float(row_w[2 * j + k]);
                 memcpy(packed_row[j] + 2 * k, &h, 2);
@@ -379,7 +363,9 @@ static int row_that_breaks_the_law(lf_matmul_fn *matmul, const lf_packed *w, con
                    parts[p] < x->n - r ? parts[p] : x->n - r);
         for (int r = 0; p > 0 && r < x->n && broken < 0; r++)
             for (int c = 0; c < w->n_out; c++)
-                if (!same(together[(size_t)r * stride + (size_t)c], apart[(size_t)r * stride + (size_t)c])) broken = r;
+                if (!same_bits(together[(size_t)r * stride + (size_t)c],
+                               apart[(size_t)r * stride + (size_t)c]))
+                    broken = r;
     }
     free(together);
     free(apart);
@@ -408,14 +394,15 @@ static void test_row_law(void **state)
 }
 
 /* A kernel of the usual kind, which the law forbids: with several rows it sums the two halves of the inputs apart. */
-static void matmul_mutant(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end, const void *x,
-                          size_t x_stride, int count)
+static void matmul_mutant(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
+                          const void *x, size_t x_stride, int count)
 {
     const float *all = (const void *)w->data;
     for (int r = 0; r < count; r++) {
         const float *row = (const void *)((const uint8_t *)x + (size_t)r * x_stride);
         for (int o = tile_begin * LF_TILE_OUT; o < tile_end * LF_TILE_OUT; o++) {
-            const float *column = all + (size_t)(o / LF_TILE_OUT) * w->tile_bytes / sizeof *all + o % LF_TILE_OUT;
+            const float *column = all + (size_t)(o / LF_TILE_OUT) * w->tile_bytes / sizeof *all +
+                                  o % LF_TILE_OUT;
             float sum[2] = {0};
             for (int i = 0; i < w->n_in; i++) {
                 float *part = &sum[count > 1 && i >= w->n_in / 2];

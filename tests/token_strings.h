@@ -1,12 +1,12 @@
 /* Reproducible texts that are hard on tokenizers: 20,000 of them are compared with the reference libraries, whose ids
- * are recorded as one hash for every 100 texts. tests/oracle/token_strings.py makes the same texts; both read their
+ * are recorded as one hash for every 500 texts. tests/oracle/token_strings.py makes the same texts; both read their
  * tables from tests/golden/token/strings.json. */
 #ifndef LF_TESTS_TOKEN_STRINGS_H
 #define LF_TESTS_TOKEN_STRINGS_H
 
 #include "base/mem.h"
 
-enum { TOKEN_STRINGS = 20000, TOKEN_STRINGS_PER_HASH = 100 };
+enum { TOKEN_STRINGS = 20000, TOKEN_STRINGS_PER_HASH = 500 };
 
 typedef struct token_strings token_strings;
 

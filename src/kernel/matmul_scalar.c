@@ -9,14 +9,15 @@
 /* acc (16) += the product of one row with one tile. */
 typedef void tile_fn(float *acc, const lf_packed *w, const uint8_t *tile, const void *x);
 
-static void matmul_tiles(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end, const void *x,
-                         size_t x_stride, int n_rows, tile_fn *add_product)
+static void matmul_tiles(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
+                         const void *x, size_t x_stride, int n_rows, tile_fn *add_product)
 {
     for (int t = tile_begin; t < tile_end; t++) {
         for (int r = 0; r < n_rows; r++) {
             float *acc = y + (size_t)r * y_stride + (size_t)t * LF_TILE_OUT;
             for (int j = 0; j < LF_TILE_OUT; j++) acc[j] = 0.0f;
-            add_product(acc, w, w->data + (size_t)t * w->tile_bytes, (const uint8_t *)x + (size_t)r * x_stride);
+            add_product(acc, w, w->data + (size_t)t * w->tile_bytes,
+                        (const uint8_t *)x + (size_t)r * x_stride);
         }
     }
 }
@@ -30,7 +31,7 @@ static void add_product_f32(float *acc, const lf_packed *w, const uint8_t *tile,
 
 static void add_product_f16(float *acc, const lf_packed *w, const uint8_t *tile, const void *x)
 {
-    const float *values = x;                    /* (n_in) */
+    const float *values = x;                      /* (n_in) */
     const uint16_t *weights = (const void *)tile; /* (n_in, 16) */
     for (int i = 0; i < w->n_in; i++, weights += LF_TILE_OUT)
         for (int j = 0; j < LF_TILE_OUT; j++) acc[j] = fmaf(values[i], lf_f16_to_float(weights[j]), acc[j]);
@@ -61,18 +62,18 @@ static void add_product_blocks(float *acc, const lf_packed *w, const uint8_t *ti
             packed_block block;
             lf_packed_get_block(&block, tile, w->dtype, b, j);
             for (int i = 0; i < PACKED_BLOCK; i += part)
-                acc[j] = fmaf(dot(block.q + i, row.q + b * PACKED_BLOCK + i, part), block.scale[i / 16] * row.d[b],
-                              acc[j]);
+                acc[j] = fmaf(dot(block.q + i, row.q + b * PACKED_BLOCK + i, part),
+                              block.scale[i / 16] * row.d[b], acc[j]);
             if (has_minimum) acc[j] = fmaf(-block.minimum, row.ds[b], acc[j]);
         }
     }
 }
 
-#define DEFINE_MATMUL(name, add_product)                                                                               \
-    static void name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end, const void *x,       \
-                     size_t x_stride, int n_rows)                                                                      \
-    {                                                                                                                  \
-        matmul_tiles(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, add_product);                          \
+#define DEFINE_MATMUL(name, add_product)                                                                     \
+    static void name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,            \
+                     const void *x, size_t x_stride, int n_rows)                                             \
+    {                                                                                                        \
+        matmul_tiles(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, add_product);                \
     }
 
 DEFINE_MATMUL(matmul_f32, add_product_f32)

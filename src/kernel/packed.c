@@ -44,7 +44,8 @@ lf_status lf_packed_init(lf_packed *w, lf_dtype dtype, int n_out, int n_in, lf_e
     size_t tile_bytes, total;
     *w = (lf_packed){0};
     if (!shape_fits(dtype, n_out, n_in))
-        return lf_fail(err, LF_EINVAL, "%s weights of %d inputs and %d outputs: expected a multiple of %u inputs",
+        return lf_fail(err, LF_EINVAL,
+                       "%s weights of %d inputs and %d outputs: expected a multiple of %u inputs",
                        lf_dtype_of(dtype)->name, n_in, n_out, (unsigned)lf_dtype_of(dtype)->block_len);
     if (!tile_layout(dtype, n_out, n_in, &tile_bytes, &total))
         return lf_fail_memory(err, "packed weights", SIZE_MAX);
@@ -74,12 +75,12 @@ enum {
     Q4_K_BYTES = 144,
     Q5_K_BYTES = 176,
     Q6_K_BYTES = 210,
-    BLOCK_Q = 2,   /* q8_0, q4_0: d, q */
-    K_SCALES = 4,  /* q4_k, q5_k: d, dmin, scales[12], ... */
-    Q4_K_Q = 16,   /* q[128] */
-    Q5_K_H = 16,   /* h[32], q[128] */
+    BLOCK_Q = 2,  /* q8_0, q4_0: d, q */
+    K_SCALES = 4, /* q4_k, q5_k: d, dmin, scales[12], ... */
+    Q4_K_Q = 16,  /* q[128] */
+    Q5_K_H = 16,  /* h[32], q[128] */
     Q5_K_Q = 48,
-    Q6_K_H = 128,  /* q[128], h[64], sc[16], d */
+    Q6_K_H = 128, /* q[128], h[64], sc[16], d */
     Q6_K_SC = 192,
     Q6_K_D = 208,
 };
@@ -131,12 +132,14 @@ typedef void pack_fn(uint8_t *tile, int j, const uint8_t *row, int begin, int en
 
 static void pack_f32(uint8_t *tile, int j, const uint8_t *row, int begin, int end)
 {
-    for (size_t i = (size_t)begin; i < (size_t)end; i++) memcpy(tile + (i * LF_TILE_OUT + (size_t)j) * 4, row + i * 4, 4);
+    for (size_t i = (size_t)begin; i < (size_t)end; i++)
+        memcpy(tile + (i * LF_TILE_OUT + (size_t)j) * 4, row + i * 4, 4);
 }
 
 static void pack_f16(uint8_t *tile, int j, const uint8_t *row, int begin, int end)
 {
-    for (size_t i = (size_t)begin; i < (size_t)end; i++) memcpy(tile + (i * LF_TILE_OUT + (size_t)j) * 2, row + i * 2, 2);
+    for (size_t i = (size_t)begin; i < (size_t)end; i++)
+        memcpy(tile + (i * LF_TILE_OUT + (size_t)j) * 2, row + i * 2, 2);
 }
 
 static void pack_bf16(uint8_t *tile, int j, const uint8_t *row, int begin, int end)
@@ -227,8 +230,9 @@ static void pack_q6_k(uint8_t *tile, int j, const uint8_t *row, int begin, int e
 }
 
 static pack_fn *const pack_fns[LF_DTYPE_COUNT] = {
-    [LF_DTYPE_F32] = pack_f32,   [LF_DTYPE_F16] = pack_f16,   [LF_DTYPE_BF16] = pack_bf16, [LF_DTYPE_Q8_0] = pack_q8_0,
-    [LF_DTYPE_Q4_0] = pack_q4_0, [LF_DTYPE_Q4_K] = pack_q4_k, [LF_DTYPE_Q5_K] = pack_q5_k, [LF_DTYPE_Q6_K] = pack_q6_k,
+    [LF_DTYPE_F32] = pack_f32,   [LF_DTYPE_F16] = pack_f16,   [LF_DTYPE_BF16] = pack_bf16,
+    [LF_DTYPE_Q8_0] = pack_q8_0, [LF_DTYPE_Q4_0] = pack_q4_0, [LF_DTYPE_Q4_K] = pack_q4_k,
+    [LF_DTYPE_Q5_K] = pack_q5_k, [LF_DTYPE_Q6_K] = pack_q6_k,
 };
 
 /* Scratch: one row of floats, then the 16 rows in w->dtype. */
@@ -248,7 +252,8 @@ size_t lf_pack_scratch_bytes(const lf_packed *w)
     return float_row_bytes(w) + LF_TILE_OUT * source_row_bytes(w);
 }
 
-void lf_pack_tile(lf_packed *w, int i_tile, const void *const rows[LF_TILE_OUT], lf_dtype src_dtype, void *scratch)
+void lf_pack_tile(lf_packed *w, int i_tile, const void *const rows[LF_TILE_OUT], lf_dtype src_dtype,
+                  void *scratch)
 {
     assert(i_tile >= 0 && i_tile < w->n_tiles);
     uint8_t *tile = w->data + (size_t)i_tile * w->tile_bytes;
@@ -352,13 +357,15 @@ void lf_unpack_row(float *y, const lf_packed *w, int i_out)
         for (size_t i = 0; i < n_in; i++) y[i] = lf_f16_to_float(halves[i * LF_TILE_OUT + j]);
         break;
     case LF_DTYPE_BF16:
-        for (size_t i = 0; i < n_in; i++) y[i] = lf_bf16_to_float(halves[(i / 2 * LF_TILE_OUT + j) * 2 + i % 2]);
+        for (size_t i = 0; i < n_in; i++)
+            y[i] = lf_bf16_to_float(halves[(i / 2 * LF_TILE_OUT + j) * 2 + i % 2]);
         break;
     default:
         for (int b = 0; b < w->n_in / PACKED_BLOCK; b++, y += PACKED_BLOCK) {
             packed_block block;
             lf_packed_get_block(&block, tile, w->dtype, b, (int)j);
-            for (int i = 0; i < PACKED_BLOCK; i++) y[i] = block.scale[i / 16] * (float)block.q[i] - block.minimum;
+            for (int i = 0; i < PACKED_BLOCK; i++)
+                y[i] = block.scale[i / 16] * (float)block.q[i] - block.minimum;
         }
     }
 }

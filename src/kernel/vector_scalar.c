@@ -52,7 +52,8 @@ static void act_row_q8(void *dst, const float *x, int n)
     for (int b = 0; b * ACT_BLOCK < n; b++) {
         const int left = n - b * ACT_BLOCK;
         int32_t *sum = row.sum + 2 * b;
-        quantize_block(row.q + b * ACT_BLOCK, &row.d[b], sum, x + b * ACT_BLOCK, left < ACT_BLOCK ? left : ACT_BLOCK);
+        quantize_block(row.q + b * ACT_BLOCK, &row.d[b], sum, x + b * ACT_BLOCK,
+                       left < ACT_BLOCK ? left : ACT_BLOCK);
         row.ds[b] = row.d[b] * (float)(sum[0] + sum[1]);
     }
 }

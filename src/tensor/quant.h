@@ -10,7 +10,8 @@
 /* y (n) = the floats of n elements at src; n is a multiple of the dtype's block length. */
 void lf_dequantize_row(float *y, const void *src, lf_dtype dtype, size_t n);
 
-/* dst = n floats in `dtype`; n is a multiple of its block length. */
+/* dst = n floats in `dtype`; n is a multiple of its block length. A block that has a NaN, an infinity or a number beyond
+ * the format becomes one that lf_find_nonfinite finds. */
 void lf_quantize_row(void *dst, const float *x, lf_dtype dtype, size_t n);
 
 /* The index of the first block of the row whose floats or scales are NaN or infinite, or -1: what makes a

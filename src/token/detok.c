@@ -31,8 +31,7 @@ size_t lf_show_spaces(const char *piece, size_t len, char *out)
 {
     size_t n = 0;
     for (size_t i = 0; i < len;) {
-        if (len - i >= LF_SPACE_SYMBOL_BYTES &&
-            memcmp(piece + i, LF_SPACE_SYMBOL, LF_SPACE_SYMBOL_BYTES) == 0) {
+        if (lf_is_space_symbol(piece + i, len - i)) {
             out[n++] = ' ';
             i += LF_SPACE_SYMBOL_BYTES;
         } else {
@@ -57,6 +56,15 @@ static size_t token_bytes(const lf_tokenizer *t, int32_t id, char out[LF_PIECE_B
     if (kind == LF_TOKEN_NORMAL) return bytes_of_piece(piece, len, out);
     memcpy(out, piece, len);
     return len;
+}
+
+/* Whether the first byte of text (n), the bytes of a token at the start, is a space to drop. */
+static bool drops_lead(const lf_tokenizer *t, int32_t id, const char *text, size_t n)
+{
+    if (n == 0 || text[0] != ' ' || t->lead == LF_LEAD_KEPT) return false;
+    size_t len;
+    const char *piece = lf_vocab_piece(&t->vocab, id, &len);
+    return t->lead == LF_LEAD_SPACE || lf_is_space_symbol(piece, len);
 }
 
 /* Appends the certain part of bytes (n) to out and keeps an incomplete tail. */
@@ -95,18 +103,13 @@ lf_status lf_detok_push(lf_detok *state, const lf_tokenizer *t, int32_t id, bool
     const size_t n_tail = state->n_tail;
     memcpy(bytes, state->tail, n_tail);
     char *text = bytes + n_tail;
-    size_t n = token_bytes(t, id, text), n_skipped = 0;
-    if (!state->started && kind != LF_TOKEN_BYTE) {
-        const size_t skipped_max = t->skips_lead_spaces ? n : t->skips_lead_space;
-        while (n_skipped < skipped_max && n_skipped < n && text[n_skipped] == ' ') n_skipped++;
-        n -= n_skipped;
-        memmove(text, text + n_skipped, n);
-    }
+    size_t n = token_bytes(t, id, text);
+    const bool dropped = !state->started && drops_lead(t, id, text, n);
+    if (dropped) memmove(text, text + 1, --n);
     const lf_detok before = *state;
     const size_t before_len = out->len;
     state->n_tail = 0;
-    /* A piece that was nothing but the dropped space is the start all the same, unless every space there is dropped. */
-    state->started |= n > 0 || !t->skips_lead_spaces;
+    state->started |= n > 0 || t->lead != LF_LEAD_SYMBOLS;
     if (append_certain(state, bytes, n_tail + n, out)) return LF_OK;
     *state = before;
     out->len = before_len;

@@ -151,21 +151,16 @@ static lf_status encode_piece(void *context, const char *piece, size_t len, lf_e
 
 /* ---- a stretch of text between added tokens ---- */
 
-static bool is_visible_space(const char *text, size_t len)
-{
-    return len >= LF_SPACE_SYMBOL_BYTES && memcmp(text, LF_SPACE_SYMBOL, LF_SPACE_SYMBOL_BYTES) == 0;
-}
-
 /* The end of the word at text[0..len), len > 0: leading spaces, and what follows up to the next space. An ASCII
  * character that is no symbol (a newline, in most models) merges with nothing and so is a word of its own. */
 static size_t word_end(const lf_tokenizer *t, const char *text, size_t len)
 {
     size_t i = 0;
-    while (is_visible_space(text + i, len - i)) i += LF_SPACE_SYMBOL_BYTES;
+    while (lf_is_space_symbol(text + i, len - i)) i += LF_SPACE_SYMBOL_BYTES;
     for (; i < len; i++) {
         const uint8_t byte = (uint8_t)text[i];
         if (byte < 0x80 && t->symbol_ids[byte] == LF_TOKEN_NONE) return i > 0 ? i : 1;
-        if (byte == (uint8_t)LF_SPACE_SYMBOL[0] && is_visible_space(text + i, len - i)) break;
+        if (byte == (uint8_t)LF_SPACE_SYMBOL[0] && lf_is_space_symbol(text + i, len - i)) break;
     }
     return i;
 }

@@ -76,6 +76,8 @@ static lf_status read_specials(lf_tokenizer *t, const lf_gguf *g, lf_error *err)
     static const char *const ends[] = {LF_GGUF_EOS, LF_GGUF_EOT, LF_GGUF_EOM};
     lf_status status;
     LF_TRY(read_token_id(t, g, LF_GGUF_BOS, &t->bos, err));
+    for (int32_t id = t->vocab.n; id-- > 0;) /* the first of its kind, unless a key says otherwise */
+        if (t->vocab.kinds[id] == LF_TOKEN_UNKNOWN) t->unknown = id;
     LF_TRY(read_token_id(t, g, LF_GGUF_UNKNOWN, &t->unknown, err));
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         int32_t id = LF_TOKEN_NONE;
@@ -100,8 +102,7 @@ static lf_status read_sentencepiece(lf_tokenizer *t, const lf_gguf *g, lf_error 
     LF_TRY(lf_gguf_get_bool(g, LF_GGUF_SPACE_PREFIX, false, &prefix, err));
     LF_TRY(lf_gguf_get_bool(g, LF_GGUF_EXTRA_SPACES, false, &collapse, err));
     LF_TRY(lf_rewrites_add_spaces(&t->normalizer, prefix, collapse, lf_gguf_name(g), err));
-    t->skips_lead_space = prefix || collapse;
-    t->skips_lead_spaces = collapse;
+    t->lead = collapse ? LF_LEAD_SYMBOLS : prefix ? LF_LEAD_SYMBOL : LF_LEAD_KEPT;
     LF_TRY(find_array(&scores, g, LF_GGUF_SCORES, false, (size_t)t->vocab.n, err));
     t->scores = malloc((size_t)t->vocab.n * sizeof *t->scores);
     if (!t->scores) LF_TRY(lf_fail_memory(err, "the scores", (size_t)t->vocab.n * sizeof *t->scores));

@@ -211,14 +211,14 @@ static lf_status read_decoder(const reader *r, const json_t *component)
         const char *scheme = "always";
         const lf_status status = lf_json_get_string(component, r->name, "prepend_scheme", false, &scheme,
                                                     r->err);
-        r->t->skips_lead_space |= strcmp(scheme, "never") != 0;
+        if (strcmp(scheme, "never") != 0) r->t->lead = LF_LEAD_SYMBOL;
         return status;
     }
     int64_t start = 0;
     lf_status status = LF_OK;
     if (has_type(component, "Strip"))
         status = lf_json_get_int(component, r->name, "start", false, &start, r->err);
-    r->t->skips_lead_space |= start > 0;
+    if (start > 0) r->t->lead = LF_LEAD_SPACE;
     return status;
 }
 

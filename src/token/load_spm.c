@@ -235,8 +235,7 @@ lf_status lf_load_sentencepiece(lf_tokenizer *t, const void *data, size_t size, 
     t->fuse_unknown = true;
     LF_TRY(lf_rewrites_add(&t->normalizer, LF_REWRITE_ILL_FORMED, NULL, NULL, name, err));
     LF_TRY(lf_rewrites_add_spaces(&t->normalizer, s.dummy_prefix, s.remove_extra_whitespaces, name, err));
-    t->skips_lead_space = s.dummy_prefix || s.remove_extra_whitespaces;
-    t->skips_lead_spaces = s.remove_extra_whitespaces;
+    t->lead = s.remove_extra_whitespaces ? LF_LEAD_SYMBOLS : s.dummy_prefix ? LF_LEAD_SYMBOL : LF_LEAD_KEPT;
     t->bos = find_control(t, &s.bos_piece, "<s>");
     t->adds_bos = true; /* as the tokenizers of Llama 2 and Mistral do */
     const int32_t eos = find_control(t, &s.eos_piece, "</s>");

@@ -148,8 +148,7 @@ static void find_symbols(lf_tokenizer *t)
 static bool joins_words(const char *piece, size_t len)
 {
     size_t i = 0;
-    while (len - i >= LF_SPACE_SYMBOL_BYTES && memcmp(piece + i, LF_SPACE_SYMBOL, LF_SPACE_SYMBOL_BYTES) == 0)
-        i += LF_SPACE_SYMBOL_BYTES;
+    while (lf_is_space_symbol(piece + i, len - i)) i += LF_SPACE_SYMBOL_BYTES;
     return memmem(piece + i, len - i, LF_SPACE_SYMBOL, LF_SPACE_SYMBOL_BYTES) != NULL;
 }
 

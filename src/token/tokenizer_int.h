@@ -18,6 +18,14 @@ typedef enum lf_scheme {
     LF_SCHEME_BYTES, /* byte-level BPE: pieces are bytes, each written as a printable character (alphabet.h) */
 } lf_scheme;
 
+/* What decoding does with the space at the start of a text. */
+typedef enum lf_lead {
+    LF_LEAD_KEPT,
+    LF_LEAD_SYMBOL,  /* a "▁" at the start of the first piece is dropped (SentencePiece, Metaspace) */
+    LF_LEAD_SYMBOLS, /* and so of each piece until there is text (SentencePiece that collapses spaces) */
+    LF_LEAD_SPACE,   /* a space at the start of the text is dropped, however it got there (Strip) */
+} lf_lead;
+
 struct lf_tokenizer {
     lf_scheme scheme;
     lf_vocab
@@ -30,11 +38,10 @@ struct lf_tokenizer {
     lf_rewrites normalizer, metaspace;
     lf_pretokenizer pretokenizer;
 
-    bool whole_pieces;      /* a piece of text that is a token becomes it, whatever the merges say */
-    bool byte_fallback;     /* code points without a token become the tokens of their bytes */
-    bool fuse_unknown;      /* neighbouring unknown code points of a piece become one unknown token */
-    bool skips_lead_space;  /* decoding drops the space before the first word ... */
-    bool skips_lead_spaces; /* ... or every space there */
+    bool whole_pieces;  /* a piece of text that is a token becomes it, whatever the merges say */
+    bool byte_fallback; /* code points without a token become the tokens of their bytes */
+    bool fuse_unknown;  /* neighbouring unknown code points of a piece become one unknown token */
+    lf_lead lead;
 
     /* Derived. */
     int32_t symbol_ids[256]; /* the symbol of a byte (BYTES) or of an ASCII character (CODE_POINTS) */

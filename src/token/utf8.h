@@ -82,6 +82,11 @@ static inline size_t lf_utf8_step(const char *s, size_t n)
     return len > 0 ? (size_t)len : 1;
 }
 
+static inline bool lf_is_space_symbol(const char *s, size_t n)
+{
+    return n >= LF_SPACE_SYMBOL_BYTES && memcmp(s, LF_SPACE_SYMBOL, LF_SPACE_SYMBOL_BYTES) == 0;
+}
+
 /* The White_Space property. */
 static inline bool lf_is_white_space(uint32_t cp)
 {

@@ -5,7 +5,7 @@ import pathlib
 
 MASK = (1 << 64) - 1
 COUNT = 20000
-PER_HASH = 100
+PER_HASH = 500
 TABLES = json.loads((pathlib.Path(__file__).parent.parent / "golden/token/strings.json").read_text())
 
 

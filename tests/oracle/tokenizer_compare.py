@@ -3,11 +3,12 @@ token_strings.py and on the vectors of llama.cpp, for every real tokenizer of th
 
     python3 tests/oracle/tokenizer_compare.py [--helper build/tests/test_tokenizer] [--record] [name ...]
 
---record writes the references' ids, as one hash for every 100 texts, to tests/golden/token/hashes.txt, which
+--record writes the references' ids, as one hash for every 500 texts, to tests/golden/token/hashes.txt, which
 `make test` then checks without Python. The live comparison prints the first texts that differ.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import struct
@@ -17,6 +18,7 @@ import sys
 import sentencepiece
 import tiktoken
 import tokenizers
+from tiktoken.load import load_tiktoken_bpe
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 import token_strings
@@ -30,29 +32,49 @@ QWEN2 = (
 LLAMA3 = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
 
-# ---- references: a function from bytes to ids, for plain text and for text with special tokens ----
+# ---- references: from bytes to ids, for plain text and for text with special tokens, and from ids to text ----
 
 
-def sentencepiece_reference(path):
-    model = sentencepiece.SentencePieceProcessor(str(path))
-    return lambda text, special: model.encode(text)
+class SentencePiece:
+    def __init__(self, path):
+        self.model = sentencepiece.SentencePieceProcessor(str(path))
+
+    def encode(self, text, special):
+        return self.model.encode(text)
+
+    def decode(self, ids):
+        return self.model.decode(ids)
 
 
-def tokenizers_reference(tokenizer):
-    def encode(text, special):
-        tokenizer.encode_special_tokens = not special
-        return tokenizer.encode(text.decode(), add_special_tokens=False).ids
+class Tokenizers:
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
 
-    return encode
+    def encode(self, text, special):
+        self.tokenizer.encode_special_tokens = not special
+        return self.tokenizer.encode(text.decode(), add_special_tokens=False).ids
+
+    def decode(self, ids):
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+class Tiktoken:
+    def __init__(self, model):
+        self.model = model
+
+    def encode(self, text, special):
+        text = text.decode()
+        return self.model.encode(text, allowed_special="all") if special else self.model.encode_ordinary(text)
+
+    def decode(self, ids):
+        return self.model.decode(ids)
 
 
 def tokenizer_json(path):
-    return tokenizers_reference(tokenizers.Tokenizer.from_file(str(path)))
+    return Tokenizers(tokenizers.Tokenizer.from_file(str(path)))
 
 
 def added_tokens(folder):
-    import json
-
     path = folder / "tokenizer_config.json"
     entries = json.loads(path.read_text())["added_tokens_decoder"] if path.exists() else {}
     return sorted((int(key), value) for key, value in entries.items())
@@ -71,7 +93,7 @@ def byte_level(folder, steps, normalizer=None):
         token = tokenizers.AddedToken(entry["content"], special=entry["special"], **flags)
         (tokenizer.add_special_tokens if entry["special"] else tokenizer.add_tokens)([token])
         assert tokenizer.token_to_id(entry["content"]) == id
-    return tokenizers_reference(tokenizer)
+    return Tokenizers(tokenizer)
 
 
 def gpt2(folder):
@@ -85,35 +107,31 @@ def qwen2(folder):
 
 
 def llama3(folder):
-    from tiktoken.load import load_tiktoken_bpe
-
     ranks = load_tiktoken_bpe(str(folder / "tokenizer.model"))
     special_tokens = {entry["content"]: id for id, entry in added_tokens(folder)}
-    model = tiktoken.Encoding("llama3", pat_str=LLAMA3, mergeable_ranks=ranks, special_tokens=special_tokens)
+    return Tiktoken(tiktoken.Encoding("llama3", pat_str=LLAMA3, mergeable_ranks=ranks, special_tokens=special_tokens))
 
-    def encode(text, special):
-        text = text.decode()
-        return model.encode(text, allowed_special="all") if special else model.encode_ordinary(text)
 
-    return encode
+# These decode otherwise: <unk> has a text of its own, and added tokens come out normalised.
+DECODE_OTHERWISE = ["plain-model", "byte-level"]
 
 
 # name: (what lookfar loads, the reference, whether it knows special tokens, whether it takes any bytes)
 def cases():
     real = DATA / "tokenizers"
     return {
-        "llama2-model": (real / "llama2/tokenizer.model", sentencepiece_reference, False, True),
+        "llama2-model": (real / "llama2/tokenizer.model", SentencePiece, False, True),
         "llama2-json": (real / "llama2/tokenizer.json", tokenizer_json, True, False),
         "llama2-gguf": (real / "vectors/ggml-vocab-llama-spm.gguf", None, False, False),
-        "mistral-model": (real / "mistral/tokenizer.model.v1", sentencepiece_reference, False, True),
+        "mistral-model": (real / "mistral/tokenizer.model.v1", SentencePiece, False, True),
         "mistral-json": (real / "mistral/tokenizer.json", tokenizer_json, True, False),
-        "tok512-model": (DATA / "models/tok512.model", sentencepiece_reference, False, True),
+        "tok512-model": (DATA / "models/tok512.model", SentencePiece, False, True),
         "llama3-tiktoken": (real / "llama3", llama3, True, False),
         "qwen2.5": (real / "qwen2.5", qwen2, True, False),
         "gpt2": (real / "gpt2", gpt2, True, False),
         "gpt2-gguf": (real / "vectors/ggml-vocab-gpt-2.gguf", None, True, False),
-        "user-model": (GOLDEN / "user.model", sentencepiece_reference, False, True),
-        "plain-model": (GOLDEN / "plain.model", sentencepiece_reference, False, True),
+        "user-model": (GOLDEN / "user.model", SentencePiece, False, True),
+        "plain-model": (GOLDEN / "plain.model", SentencePiece, False, True),
         "metaspace-first": (GOLDEN / "metaspace-first.json", tokenizer_json, True, False),
         "metaspace-split": (GOLDEN / "metaspace-split.json", tokenizer_json, True, False),
         "byte-level": (GOLDEN / "byte-level.json", tokenizer_json, True, False),
@@ -124,16 +142,30 @@ def cases():
 SAME_AS = {"llama2-gguf": "llama2-model", "gpt2-gguf": "gpt2"}
 
 
-def lookfar(helper, path, special, texts):
-    request = b"".join(struct.pack("<I", len(text)) + text for text in texts)
-    command = [str(helper), "--encode", str(path)] + (["--special"] if special else [])
+def call(helper, mode, path, special, items, item_size, unpack):
+    """The replies of the helper to items, which are bytes objects that count in units of item_size."""
+    request = b"".join(struct.pack("<I", len(item) // item_size) + item for item in items)
+    command = [str(helper), mode, str(path)] + (["--special"] if special else [])
     reply = subprocess.run(command, input=request, stdout=subprocess.PIPE, check=True).stdout
-    at, ids = 0, []
-    for _ in texts:
+    at, out = 0, []
+    for _ in items:
         (n,) = struct.unpack_from("<I", reply, at)
-        ids.append(list(struct.unpack_from(f"<{n}i", reply, at + 4)))
-        at += 4 + 4 * n
-    return ids
+        item, size = unpack(reply, at + 4, n)
+        out.append(item)
+        at += 4 + size
+    return out
+
+
+def lookfar(helper, path, special, texts):
+    def unpack(reply, at, n):
+        return list(struct.unpack_from(f"<{n}i", reply, at)), 4 * n
+
+    return call(helper, "--encode", path, special, texts, 1, unpack)
+
+
+def lookfar_decode(helper, path, ids):
+    packed = [struct.pack(f"<{len(one)}i", *one) for one in ids]
+    return call(helper, "--decode", path, False, packed, 4, lambda reply, at, n: (reply[at : at + n].decode(), n))
 
 
 def compare(name, title, texts, expected, found):
@@ -165,6 +197,72 @@ def vectors(name):
     return texts, ids
 
 
+# ---- the text of random ids, as Python decodes their bytes ----
+
+
+def alphabet():
+    """GPT-2's character for each byte."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+def byte_level_bytes(tokenizer):
+    table, specials = alphabet(), tokenizer.get_added_tokens_decoder()
+    for id in range(tokenizer.get_vocab_size()):
+        if id in specials:
+            yield b"" if specials[id].special else specials[id].content.encode()
+        else:
+            yield bytes(table[char] for char in tokenizer.id_to_token(id))
+
+
+def tiktoken_bytes(model):
+    specials = set(model.special_tokens_set)
+    for id in range(model.n_vocab):
+        piece = model.decode_single_token_bytes(id)
+        yield b"" if piece.decode(errors="replace") in specials else piece
+
+
+def sentencepiece_bytes(model):
+    for id in range(model.vocab_size()):
+        piece = model.id_to_piece(id)
+        if model.is_byte(id):
+            yield bytes([int(piece[3:5], 16)])
+        else:
+            yield b"" if model.is_control(id) or model.is_unknown(id) else piece.replace("▁", " ").encode()
+
+
+def decoded_hashes():
+    everything = cases()
+    sources = {
+        "tokenizers/gpt2": byte_level_bytes(gpt2(DATA / "tokenizers/gpt2").tokenizer),
+        "tokenizers/qwen2.5": byte_level_bytes(qwen2(DATA / "tokenizers/qwen2.5").tokenizer),
+        "tokenizers/llama3": tiktoken_bytes(llama3(DATA / "tokenizers/llama3").model),
+        "tokenizers/llama2/tokenizer.model": sentencepiece_bytes(SentencePiece(everything["llama2-model"][0]).model),
+    }
+    for path, pieces in sources.items():
+        pieces = list(pieces)
+        value = token_strings.HASH_START
+        for i in range(2000):
+            rng = token_strings.Rng(i)
+            ids = []
+            for _ in range(1 + rng.below(30)):
+                n = 300 if rng.below(2) else len(pieces)
+                ids.append(rng.below(n))
+            if path.endswith(".model"):  # the first piece of text loses its space; bytes are no pieces of text
+                first = next((k for k, id in enumerate(ids) if pieces[id]), None)
+                whole = [pieces[id] for id in ids]
+                if first is not None and len(whole[first]) > 1:
+                    whole[first] = whole[first].removeprefix(b" ")
+                elif first is not None and whole[first] == b" " and ids[first] > 258:
+                    whole[first] = b""
+            else:
+                whole = [pieces[id] for id in ids]
+            for byte in b"".join(whole).decode(errors="replace").encode():
+                value = ((value ^ byte) * 0x100000001B3) & token_strings.MASK
+        yield f"{path} {value:016x}\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--helper", default=ROOT / "build/tests/test_tokenizer")
@@ -183,8 +281,11 @@ def main():
         modes += [("special", texts, True)] if special else []
         modes += [("corrupt", corrupt, False)] if any_bytes else []
         for mode, inputs, with_special in modes:
-            expected = [reference(text, with_special) for text in inputs]
+            expected = [reference.encode(text, with_special) for text in inputs]
             ok &= compare(name, mode, inputs, expected, lookfar(args.helper, path, with_special, inputs))
+            if mode == "plain" and name not in DECODE_OTHERWISE:
+                back = lookfar_decode(args.helper, path, expected)
+                ok &= compare(name, "decoded", inputs, [reference.decode(ids) for ids in expected], back)
             relative = path.relative_to(GOLDEN) if path.is_relative_to(GOLDEN) else path.relative_to(DATA)
             where = "golden" if path.is_relative_to(GOLDEN) else "data"
             recorded.append(f"{name} {mode} {where} {relative}\n" + "\n".join(hashes(expected)) + "\n")
@@ -193,6 +294,7 @@ def main():
             ok &= compare(name, "llama.cpp's vectors", *sample, lookfar(args.helper, path, False, sample[0]))
     if args.record:
         (GOLDEN / "hashes.txt").write_text("".join(recorded))
+        (GOLDEN / "decoded.txt").write_text("".join(decoded_hashes()))
     sys.exit(not ok)
 
 

@@ -30,7 +30,7 @@ enum {
     Q8_BLOCK = 32,
     Q8_BIAS = 128,
     LINE_BYTES = 64,
-    TURN_STEPS = 8,                /* steps of a score between two turns of reading ahead */
+    TURN_STEPS = 2,                /* steps of a product between two turns of reading ahead */
     READ_AHEAD_BYTES = 256 * 1024, /* of the next block at most: a part of the second-level cache */
 };
 
@@ -49,12 +49,12 @@ typedef struct attend_call {
     float *scratch;
 } attend_call;
 
-/* Reading ahead: the tiles of the next block come into the second-level cache a few lines at a turn while
- * this block is computed on, so that memory and arithmetic work at the same time. */
+/* Reading ahead: the next block comes into the caches a little at a turn while this one is computed on, so that
+ * memory and arithmetic work at the same time. */
 typedef struct read_ahead {
-    const void *const *tiles; /* (n_tiles) those not yet all read */
-    int n_tiles;
-    int at, tile_bytes; /* in tiles[0] */
+    const char *line, *end;   /* of the tile at hand, what is still to be read */
+    const void *const *tiles; /* (n_tiles) those after it */
+    int n_tiles, tile_bytes;
     int turn_bytes;
 } read_ahead;
 
@@ -109,15 +109,15 @@ ALWAYS_INLINE int step_length(lf_dtype dtype)
     return dtype == LF_DTYPE_BF16 ? 2 : 1;
 }
 
-ALWAYS_INLINE void read_ahead_turn(read_ahead *a)
+/* Called at each step of a product; every TURN_STEPS it reads some of the next block. */
+ALWAYS_INLINE void read_ahead_at(read_ahead *a, int i_step)
 {
-    if (a->n_tiles == 0) return;
-    const char *tile = a->tiles[0];
-    const int end = min_int(a->at + a->turn_bytes, a->tile_bytes);
-    for (; a->at < end; a->at += LINE_BYTES) _mm_prefetch(tile + a->at, _MM_HINT_T1);
-    if (a->at < a->tile_bytes) return;
-    a->at = 0;
-    a->tiles++;
+    if (i_step % TURN_STEPS != 0) return;
+    const char *const stop = a->end - a->line < a->turn_bytes ? a->end : a->line + a->turn_bytes;
+    for (; a->line < stop; a->line += LINE_BYTES) _mm_prefetch(a->line, _MM_HINT_T0);
+    if (a->line < a->end || a->n_tiles == 0) return;
+    a->line = *a->tiles++;
+    a->end = a->line + a->tile_bytes;
     a->n_tiles--;
 }
 
@@ -150,15 +150,13 @@ ALWAYS_INLINE void score_tiles(const attend_group *g, lf_dtype dtype, int i_q, i
     lanes acc[ATTEND_ROWS][COLS_MAX];
     UNROLL (r, rows)
         UNROLL (c, cols) acc[r][c] = lanes_set(0.0f);
-    for (int i = 0; i < n_steps;) {
-        read_ahead_turn(g->ahead);
-        for (const int stop = min_int(i + TURN_STEPS, n_steps); i < stop; i++) {
-            lanes k[COLS_MAX];
-            UNROLL (c, cols) k[c] = load_k(dtype, g->tiles[i_tile + c], i);
-            UNROLL (r, rows) {
-                const lanes a = broadcast_word(q + (size_t)r * g->q_stride + (size_t)i * 4);
-                UNROLL (c, cols) acc[r][c] = step_product(dtype, a, k[c], acc[r][c]);
-            }
+    for (int i = 0; i < n_steps; i++) {
+        read_ahead_at(g->ahead, i);
+        lanes k[COLS_MAX];
+        UNROLL (c, cols) k[c] = load_k(dtype, g->tiles[i_tile + c], i);
+        UNROLL (r, rows) {
+            const lanes a = broadcast_word(q + (size_t)r * g->q_stride + (size_t)i * 4);
+            UNROLL (c, cols) acc[r][c] = step_product(dtype, a, k[c], acc[r][c]);
         }
     }
     UNROLL (r, rows)
@@ -175,11 +173,11 @@ ALWAYS_INLINE void score_tiles_q8(const attend_group *g, int i_q, int rows, int 
     UNROLL (r, rows)
         UNROLL (c, cols) acc[r][c] = lanes_set(0.0f);
     for (int b = 0; b < n_blocks; b++) {
-        read_ahead_turn(g->ahead);
         dots dot[ATTEND_ROWS][COLS_MAX];
         UNROLL (r, rows)
             UNROLL (c, cols) dot[r][c] = dots_zero();
         for (int i = b * Q8_BLOCK; i < (b + 1) * Q8_BLOCK; i += 4) {
+            read_ahead_at(g->ahead, i / 4);
             quads k[COLS_MAX];
             UNROLL (c, cols) k[c] = quads_load_u8((const uint8_t *)g->tiles[i_tile + c] + i * LF_TILE_POS);
             UNROLL (r, rows) {
@@ -306,12 +304,13 @@ ALWAYS_INLINE void value_columns(const attend_group *g, lf_dtype dtype, float *o
         UNROLL (c, cols)
             acc[r][c] = begin == 0 ? lanes_set(0.0f) : lanes_load(o_b + r * dim + column + c * LF_TILE_POS);
     for (int j = begin; j < end;) {
-        read_ahead_turn(g->ahead);
         const int i_tile = j / LF_TILE_POS, stop = min_int((i_tile + 1) * LF_TILE_POS, end);
         const uint8_t *v = (const uint8_t *)g->tiles[i_tile] + g->layout->v_offset;
         int i = j % LF_TILE_POS / step;
-        for (; j + step <= stop; j += step, i++)
+        for (; j + step <= stop; j += step, i++) {
+            read_ahead_at(g->ahead, i);
             value_step(acc, dtype, p + j / step, rows, v, dim, i, column, cols, false);
+        }
         if (j < stop) {
             value_step(acc, dtype, p + j / step, rows, v, dim, i, column, cols, true);
             j = stop;
@@ -409,17 +408,17 @@ static void attend_one_group(const attend_call *call, const attend_phases *phase
     }
 }
 
-/* Turns that the computation of a block of n_tiles gives to reading ahead, when all queries see all of it. */
-static int count_turns(const attend_call *call, lf_dtype dtype, int n_tiles)
+/* Steps of the products of a block of n_tiles, when all queries see all of it. */
+static int count_steps(const attend_call *call, lf_dtype dtype, int n_tiles)
 {
-    const int head_dim = call->layout->head_dim, n_q = call->n_q;
+    const int n_q = call->n_q, dim = call->layout->dim_padded,
+              inputs = dtype == LF_DTYPE_Q8_0 ? 4 : step_length(dtype);
     const int score_rows = rows_of(n_q, score_block(dtype)), value_rows = rows_of(n_q, LANES_BLOCK);
     const int score_cols = cols_beside(score_rows, score_block(dtype));
     const int value_cols = cols_beside(value_rows, LANES_BLOCK);
-    const int of_tile = dtype == LF_DTYPE_Q8_0 ? div_up(head_dim, Q8_BLOCK)
-                                               : div_up(head_dim, step_length(dtype) * TURN_STEPS);
-    return div_up(n_q, score_rows) * div_up(n_tiles, score_cols) * of_tile +
-           div_up(n_q, value_rows) * n_tiles * div_up(call->layout->dim_padded / LF_TILE_POS, value_cols);
+    return div_up(n_q, score_rows) * div_up(n_tiles, score_cols) * div_up(dim, inputs) +
+           div_up(n_q, value_rows) * div_up(dim, LF_TILE_POS * value_cols) * n_tiles * LF_TILE_POS /
+               step_length(dtype);
 }
 
 static read_ahead plan_read_ahead(const attend_call *call, lf_dtype dtype, int n_tiles, int next_tile)
@@ -427,12 +426,12 @@ static read_ahead plan_read_ahead(const attend_call *call, lf_dtype dtype, int n
     const int tile_bytes = (int)call->layout->tile_bytes;
     const int n_next = min_int(min_int(call->n_tiles - next_tile, LF_ATTN_TILES),
                                READ_AHEAD_BYTES / tile_bytes);
-    const int lines = n_next * (tile_bytes / LINE_BYTES);
+    const int n_turns = div_up(count_steps(call, dtype, n_tiles), TURN_STEPS);
     return (read_ahead){
         .tiles = call->tiles + next_tile,
         .n_tiles = n_next,
         .tile_bytes = tile_bytes,
-        .turn_bytes = div_up(lines, count_turns(call, dtype, n_tiles)) * LINE_BYTES,
+        .turn_bytes = div_up(n_next * (tile_bytes / LINE_BYTES), n_turns) * LINE_BYTES,
     };
 }
 

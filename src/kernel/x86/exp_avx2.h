@@ -22,8 +22,8 @@ static inline __m256 exp_avx2(__m256 x)
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(LF_EXP_C1));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
 
-    const __m256i exponents =
-        _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32((int)LF_EXP_BIAS));
+    const __m256i exponents = _mm256_sub_epi32(_mm256_castps_si256(rounded),
+                                               _mm256_set1_epi32((int)LF_EXP_BIAS));
     const __m256i first = _mm256_srli_epi32(exponents, 1);
     const __m256i second = _mm256_sub_epi32(exponents, first);
     p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(first, 23)));

@@ -25,7 +25,8 @@ enum {
     COLS_MAX = 4,
     LINE_BYTES = 64,
     SPAN_BYTES = 128 << 10, /* of weights: this span and the next take a part of the second-level cache */
-    AHEAD_BYTES = 8 << 10,  /* how far a single patch reads ahead: about memory's latency times its bandwidth */
+    AHEAD_BYTES =
+        8 << 10, /* how far a single patch reads ahead: about memory's latency times its bandwidth */
 };
 
 /* The part of a product that is computed between loading and storing accumulators. */
@@ -37,8 +38,9 @@ typedef struct span {
     float *y; /* of the first row and tile */
     size_t y_stride;
     int n_in, begin, end; /* inputs [begin, end) of n_in; begin is a multiple of PACKED_CHUNK */
-    const uint8_t *ahead; /* weights of the first tile that are needed soon (the other tiles' are tile_bytes apart), ... */
-    size_t ahead_step;    /* ... of which this patch fetches so many bytes with each record */
+    const uint8_t *
+        ahead; /* weights of the first tile that are needed soon (the other tiles' are tile_bytes apart), ... */
+    size_t ahead_step; /* ... of which this patch fetches so many bytes with each record */
 } span;
 
 typedef lanes patch_acc[ROWS_MAX][COLS_MAX];
@@ -96,7 +98,8 @@ ALWAYS_INLINE void float_patch(const span *s, lf_dtype dtype, int rows, int cols
         UNROLL (r, rows) {
             const lanes x = broadcast_word(s->x + (size_t)r * s->x_stride + i * 4);
             UNROLL (c, cols)
-                acc[r][c] = dtype == LF_DTYPE_BF16 ? lanes_dot_bf16(w[c], x, acc[r][c]) : lanes_fma(w[c], x, acc[r][c]);
+                acc[r][c] = dtype == LF_DTYPE_BF16 ? lanes_dot_bf16(w[c], x, acc[r][c])
+                                                   : lanes_fma(w[c], x, acc[r][c]);
         }
     }
     store_acc(s, acc, rows, cols);
@@ -200,7 +203,8 @@ ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *
             UNROLL (c, cols) w[c] = load_group(dtype, records[c], b, part * groups + g);
             UNROLL (r, rows) {
                 int32_t word;
-                memcpy(&word, word_at(x->q, x, r, PACKED_GROUPS * i_block + (size_t)(part * groups + g)), sizeof word);
+                memcpy(&word, word_at(x->q, x, r, PACKED_GROUPS * i_block + (size_t)(part * groups + g)),
+                       sizeof word);
                 const byte_lanes q = bytes_set(word);
                 UNROLL (c, cols)
                     dot[r][c] = dtype == LF_DTYPE_Q8_0 ? ints_add_biased(dot[r][c], w[c], q)
@@ -227,8 +231,8 @@ ALWAYS_INLINE void quant_patch(const span *s, lf_dtype dtype, int rows, int cols
 {
     const int inputs = packed_record_inputs(dtype), blocks = inputs / PACKED_BLOCK;
     const lf_act_q8 row = lf_act_q8_at(s->x, s->n_in);
-    const quant_rows x = {(const void *)row.q, (const void *)row.d, (const void *)row.ds, (const void *)row.sum,
-                          s->x_stride};
+    const quant_rows x = {(const void *)row.q, (const void *)row.d, (const void *)row.ds,
+                          (const void *)row.sum, s->x_stride};
     const size_t ahead_step = s->ahead_step / (size_t)blocks;
     const uint8_t *ahead = s->ahead;
     patch_acc acc;
@@ -311,7 +315,8 @@ static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
     if (n_patches == 1) return w->n_in;
     const int chunk_records = PACKED_CHUNK / packed_record_inputs(w->dtype);
     const int chunk_bytes = (int)packed_record_bytes(w->dtype) * chunk_records * shape.cols;
-    const int n_chunks = div_up(w->n_in, PACKED_CHUNK), most = chunk_bytes < SPAN_BYTES ? SPAN_BYTES / chunk_bytes : 1;
+    const int n_chunks = div_up(w->n_in, PACKED_CHUNK),
+              most = chunk_bytes < SPAN_BYTES ? SPAN_BYTES / chunk_bytes : 1;
     return div_up(n_chunks, div_up(n_chunks, most)) * PACKED_CHUNK;
 }
 
@@ -326,15 +331,17 @@ static void span_rows(span s, int n_rows, int n_patches, int cols, patch_fn *pat
     s.ahead_step = record / (size_t)n_patches;
     for (int i = 0, rows; i < n_patches; i++, n_rows -= rows) {
         rows = div_up(n_rows, n_patches - i); /* about equal */
-        s.ahead = n_patches == 1 ? s.w + at + AHEAD_BYTES / cols : next + (size_t)i * (bytes / (size_t)n_patches);
+        s.ahead = n_patches == 1 ? s.w + at + AHEAD_BYTES / cols
+                                 : next + (size_t)i * (bytes / (size_t)n_patches);
         patch_rows(&s, rows, cols);
         s.x += (size_t)rows * s.x_stride;
         s.y += (size_t)rows * s.y_stride;
     }
 }
 
-static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end, const uint8_t *x,
-                           size_t x_stride, int n_rows, patch_fn *patch_rows, patch_shape shape)
+static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
+                           const uint8_t *x, size_t x_stride, int n_rows, patch_fn *patch_rows,
+                           patch_shape shape)
 {
     const int n_patches = div_up(n_rows, shape.rows);
     const int inputs = inputs_of_span(w, n_patches, shape);
@@ -356,19 +363,19 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
 }
 
 /* Defines the table entry matmul_<name> for a dtype and a patch_shape. bf16 runs with subnormals flushed where its product is not one instruction. */
-#define DEFINE_MATMUL(name, dtype, rows, cols, cols_of_few)                                                            \
-    __attribute__((noinline)) static void patch_##name(const span *s, int n_rows, int n_cols)                          \
-    {                                                                                                                  \
-        patch_of_shape(s, dtype, n_rows, n_cols, (patch_shape){rows, cols, cols_of_few});                              \
-    }                                                                                                                  \
-    static void matmul_##name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,             \
-                              const void *x, size_t x_stride, int n_rows)                                              \
-    {                                                                                                                  \
-        const bool flushed = dtype == LF_DTYPE_BF16 && LANES_BF16_NEEDS_FLUSH;                                         \
-        const unsigned saved = flushed ? flush_subnormals() : 0;                                                       \
-        matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, patch_##name,                        \
-                       (patch_shape){rows, cols, cols_of_few});                                                        \
-        if (flushed) _mm_setcsr(saved);                                                                                \
+#define DEFINE_MATMUL(name, dtype, rows, cols, cols_of_few)                                                  \
+    __attribute__((noinline)) static void patch_##name(const span *s, int n_rows, int n_cols)                \
+    {                                                                                                        \
+        patch_of_shape(s, dtype, n_rows, n_cols, (patch_shape){rows, cols, cols_of_few});                    \
+    }                                                                                                        \
+    static void matmul_##name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,   \
+                              const void *x, size_t x_stride, int n_rows)                                    \
+    {                                                                                                        \
+        const bool flushed = dtype == LF_DTYPE_BF16 && LANES_BF16_NEEDS_FLUSH;                               \
+        const unsigned saved = flushed ? flush_subnormals() : 0;                                             \
+        matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, patch_##name,              \
+                       (patch_shape){rows, cols, cols_of_few});                                              \
+        if (flushed) _mm_setcsr(saved);                                                                      \
     }
 
 #endif

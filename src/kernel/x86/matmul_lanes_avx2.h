@@ -16,7 +16,8 @@ typedef struct int_lanes { /* 16 int32 */
 static inline lanes lanes_load_u8(const uint8_t *p)
 {
     const __m128i bytes = _mm_loadu_si128((const void *)p), upper = _mm_srli_si128(bytes, 8);
-    return (lanes){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(upper))};
+    return (lanes){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+                   _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(upper))};
 }
 
 /* acc - a b, rounded once. */
@@ -90,7 +91,8 @@ static inline __m256i add_signed_quads(__m256i sum, __m256i biased, __m256i x)
 
 static inline int_lanes ints_add_biased(int_lanes sum, byte_lanes weights, byte_lanes x)
 {
-    return (int_lanes){add_signed_quads(sum.lo, weights.lo, x.lo), add_signed_quads(sum.hi, weights.hi, x.hi)};
+    return (int_lanes){add_signed_quads(sum.lo, weights.lo, x.lo),
+                       add_signed_quads(sum.hi, weights.hi, x.hi)};
 }
 
 static inline lanes ints_to_lanes(int_lanes x)

@@ -9,7 +9,6 @@
 
 enum { LANES = 16 };
 
-
 /* The first n (at most 16) floats at p, then zeros. */
 static inline lanes load_first(const float *p, int n)
 {
@@ -50,7 +49,8 @@ static void act_row_q8(void *dst, const float *x, int n)
         row.d[b] = scale.d;
         if (scale.inverse != 0.0f) {
             row.sum[2 * b] = lanes_store_i8(row.q + i, lanes_mul(first, lanes_set(scale.inverse)));
-            row.sum[2 * b + 1] = lanes_store_i8(row.q + i + LANES, lanes_mul(second, lanes_set(scale.inverse)));
+            row.sum[2 * b + 1] = lanes_store_i8(row.q + i + LANES,
+                                                lanes_mul(second, lanes_set(scale.inverse)));
         }
         row.ds[b] = scale.d * (float)(row.sum[2 * b] + row.sum[2 * b + 1]);
     }

@@ -18,8 +18,9 @@ static inline lanes lanes_negate(lanes x)
 static inline uint32_t lanes_amax_bits(lanes a, lanes b)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    return (uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
-                                                             _mm512_and_si512(_mm512_castps_si512(b), magnitude)));
+    return (uint32_t)_mm512_reduce_max_epi32(
+        _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
+                         _mm512_and_si512(_mm512_castps_si512(b), magnitude)));
 }
 
 /* Stores x (|x| <= 127) rounded to integers and returns their sum. */
