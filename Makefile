@@ -3,6 +3,7 @@ CC       ?= cc
 CLANG    ?= clang
 VARIANT  ?= release
 LOOKFAR_DATA ?= ../shared/data
+VERSION  := $(shell sed -n 's/.*return "\([0-9.]*\)";/\1/p' src/engine.c)
 export LOOKFAR_DATA
 .DEFAULT_GOAL := all
 
@@ -64,8 +65,8 @@ $O/obj/%.o: %.c Makefile
 $O/liblookfar.a: $(LIB_OBJ)
 	rm -f $@ && ar rcs $@ $^
 
-$O/liblookfar.so: $(LIB_OBJ)
-	$(CC) $(CFLAGS) -shared -Wl,-soname,liblookfar.so.0 -o $@ $^ $(LIBS)
+$O/liblookfar.so: $(LIB_OBJ) tools/exports.map
+	$(CC) $(CFLAGS) -shared -Wl,-soname,liblookfar.so.0 -Wl,--version-script=tools/exports.map -o $@ $(LIB_OBJ) $(LIBS)
 
 $O/lookfar: $(APP_OBJ) $O/liblookfar.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
@@ -78,7 +79,7 @@ $O/fuzz/%: $O/obj/fuzz/%.o $O/liblookfar.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
-tests: $(TESTS) $O/lookfar
+tests: $(TESTS) $O/lookfar lib
 
 fuzzers: $(FUZZERS)
 
@@ -136,6 +137,8 @@ install: all ## install the command, the library, the header and the man page un
 	install -Dm755 $O/liblookfar.so $(DESTDIR)$(PREFIX)/lib/liblookfar.so.0
 	ln -sf liblookfar.so.0 $(DESTDIR)$(PREFIX)/lib/liblookfar.so
 	install -Dm644 include/lookfar.h $(DESTDIR)$(PREFIX)/include/lookfar.h
+	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/lookfar.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/lookfar.pc
 	install -Dm644 docs/lookfar.1 $(DESTDIR)$(PREFIX)/share/man/man1/lookfar.1
 
 clean: ## remove everything that was built

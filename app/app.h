@@ -68,4 +68,41 @@ FILE *app_open_json(const char *path);
 int app_write_json(FILE *f, const char *path, json_t *object);
 int app_close_json(FILE *f, const char *path, int code);
 
+/* Options of a request; give this as a child to argp. Its input is an app_request_options. */
+enum { APP_BIAS_MAX = 256 };
+typedef struct app_request_options {
+    lf_request_params params; /* lf_request_params_init before parsing */
+    lf_bias bias[APP_BIAS_MAX];
+    const char *stop[LF_STOP_LIMIT];
+} app_request_options;
+extern const struct argp app_request_argp;
+
+/* The log probabilities of a request's tokens, collected by its on_token. Zero-initialise. */
+typedef struct app_token_log {
+    size_t n, cap;
+    int n_top;
+    float *logprob;  /* (n) */
+    lf_logprob *top; /* (n, n_top) */
+} app_token_log;
+bool app_log_token(app_token_log *log, const lf_token *token); /* false: no memory */
+void app_free_token_log(app_token_log *log);
+
+/* The JSON object of a finished request, with the keys of `run` (docs/lookfar.1). */
+json_t *app_result_json(const lf_request *request, const lf_request_params *params, const app_token_log *log);
+json_t *app_text_json(const char *text, size_t len);
+
+/* lookfar run --prompts: requests from JSON lines, decoded together. Returns the exit status. */
+typedef struct app_batch {
+    lf_engine *engine;
+    const lf_request_params *defaults;
+    const char *input_path;  /* JSON lines, "-": standard input */
+    const char *output_path; /* where the results go, "-": standard output */
+    bool no_bos, quiet;
+    FILE *trace; /* or NULL */
+} app_batch;
+int app_run_batch(const app_batch *batch);
+
+/* A line of --trace: what a pass did. */
+void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);
+
 #endif

@@ -10,32 +10,38 @@
 #include <unistd.h>
 
 enum {
-    OPT_TEMP = 0x200,
-    OPT_IGNORE_EOS,
-    OPT_SPECIAL,
+    OPT_SPECIAL = 0x200,
     OPT_NO_PROMPT,
     OPT_NO_ESCAPE,
     OPT_NO_BOS,
     OPT_JSON,
-    OPT_DUMP
+    OPT_DUMP,
+    OPT_PROMPTS,
+    OPT_PREDICTION,
+    OPT_PARALLEL,
+    OPT_TRACE,
+    OPT_COLOR,
 };
+
+enum { PARALLEL_DEFAULT = 8 }; /* requests decoded together with --prompts */
 
 typedef struct run_options {
     app_engine_options engine;
-    lf_generate_params generate;
-    const char *prompt, *prompt_file, *json_path, *dump_path;
-    bool interactive, hide_prompt, no_escape, no_bos;
+    app_request_options request;
+    const char *prompt, *prompt_file, *prompts_path, *prediction_path, *json_path, *dump_path, *trace_path;
+    bool interactive, hide_prompt, no_escape, no_bos, color;
 } run_options;
 
 static const struct argp_option options[] = {
     {"prompt", 'p', "TEXT", 0, "the prompt; \\n, \\t, \\\\, \\\", \\r and \\xHH are understood", 0},
     {"file", 'f', "FILE", 0, "read the prompt from a file; - or nothing at all: from standard input", 0},
     {"interactive", 'i', NULL, 0, "read more lines from standard input and go on after each", 0},
-    {"predict", 'n', "N", 0, "tokens to generate at most (default: until the context is full)", 0},
-    {"temp", OPT_TEMP, "T", 0, "temperature; 0 (default) always takes the likeliest token", 0},
-    {"seed", 's', "N", 0,
-     "seed of the noise at a temperature above 0 (default: 0); the same seed gives the same text", 0},
-    {"ignore-eos", OPT_IGNORE_EOS, NULL, 0, "do not stop at an end-of-sequence token", 0},
+    {"prompts", OPT_PROMPTS, "FILE", 0,
+     "many requests: JSON lines with \"prompt\" and what differs from the options here; results are JSON lines, on standard output or where --json says",
+     0},
+    {"parallel", OPT_PARALLEL, "N", 0, "with --prompts: requests decoded together (default: 8)", 0},
+    {"prediction", OPT_PREDICTION, "FILE", 0,
+     "a text that the output is expected to be like, for --proposer ngram", 0},
     {"special", OPT_SPECIAL, NULL, 0,
      "special tokens: read their names in the prompt, show them in the output", 0},
     {"no-display-prompt", OPT_NO_PROMPT, NULL, 0, "print only what is generated", 0},
@@ -44,6 +50,9 @@ static const struct argp_option options[] = {
     {"json", OPT_JSON, "FILE", 0, "write the result as a JSON object to FILE (-: standard output)", 0},
     {"dump-logits", OPT_DUMP, "FILE", 0,
      "write the logits after every prompt token, float32 (n_prompt, n_vocab), and stop", 0},
+    {"trace", OPT_TRACE, "FILE", 0,
+     "write a JSON line for every pass: requests, rows, proposed, accepted, times", 0},
+    {"color", OPT_COLOR, NULL, 0, "show accepted guesses in green", 0},
     {0},
 };
 
@@ -51,15 +60,21 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     run_options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->engine; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->engine;
+        state->child_inputs[1] = &o->request;
+        return 0;
     case 'p': o->prompt = arg; return 0;
     case 'f': o->prompt_file = arg; return 0;
     case 'i': o->interactive = true; return 0;
-    case 'n': o->generate.n_predict = (int)app_parse_int(state, "--predict", arg, -1, 1 << 30); return 0;
-    case OPT_TEMP: o->generate.temperature = (float)app_parse_float(state, "--temp", arg, 0.0, 1e6); return 0;
-    case 's': o->generate.seed = (uint64_t)app_parse_int(state, "--seed", arg, 0, INT64_MAX); return 0;
-    case OPT_IGNORE_EOS: o->generate.ignore_eos = true; return 0;
-    case OPT_SPECIAL: o->generate.special = true; return 0;
+    case OPT_PROMPTS: o->prompts_path = arg; return 0;
+    case OPT_PARALLEL:
+        o->engine.params.n_seqs = (int)app_parse_int(state, "--parallel", arg, 1, 512);
+        return 0;
+    case OPT_PREDICTION: o->prediction_path = arg; return 0;
+    case OPT_TRACE: o->trace_path = arg; return 0;
+    case OPT_COLOR: o->color = true; return 0;
+    case OPT_SPECIAL: o->request.params.special = true; return 0;
     case OPT_NO_PROMPT: o->hide_prompt = true; return 0;
     case OPT_NO_ESCAPE: o->no_escape = true; return 0;
     case OPT_NO_BOS: o->no_bos = true; return 0;
@@ -69,7 +84,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         app_usage_error(state, "found argument \"%s\", expected options only (a prompt goes after -p)", arg);
         return 0;
     case ARGP_KEY_END:
-        if (o->prompt && o->prompt_file) app_usage_error(state, "-p and -f: found both, expected one");
+        if (!!o->prompt + !!o->prompt_file + !!o->prompts_path > 1)
+            app_usage_error(state, "-p, -f and --prompts: found more than one of them");
+        if (o->prompts_path && (o->interactive || o->dump_path || o->prediction_path))
+            app_usage_error(state,
+                            "--prompts: found with -i, --dump-logits or --prediction, expected without");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -111,37 +130,32 @@ static void unescape(lf_bytes *text)
     text->len = n;
 }
 
-static lf_status read_stream(lf_bytes *out, FILE *f, const char *name, lf_error *err)
+/* Appends a whole file, "-": standard input. */
+static lf_status read_text(lf_bytes *out, const char *path, lf_error *err)
 {
     char chunk[1 << 14];
     size_t n;
-    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0) {
-        if (lf_bytes_append(out, chunk, n)) continue;
-        return lf_fail(err, LF_ENOMEM, "%s: out of memory after %zu bytes", name, out->len);
-    }
-    if (!ferror(f)) return LF_OK;
-    return lf_fail(err, LF_EIO, "%s: cannot read: %s", name, strerror(errno));
+    lf_status status = LF_OK;
+    const bool is_stdin = strcmp(path, "-") == 0;
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    if (!f) return lf_fail(err, LF_EIO, "%s: cannot open: %s", path, strerror(errno));
+    while (status == LF_OK && (n = fread(chunk, 1, sizeof chunk, f)) > 0)
+        if (!lf_bytes_append(out, chunk, n)) status = lf_fail_memory(err, path, out->len + n);
+    if (ferror(f)) status = lf_fail(err, LF_EIO, "%s: cannot read: %s", path, strerror(errno));
+    if (!is_stdin) (void)fclose(f);
+    return status;
 }
 
 static lf_status read_prompt(lf_bytes *out, const run_options *o, lf_error *err)
 {
-    if (o->prompt) {
-        if (!lf_bytes_append(out, o->prompt, strlen(o->prompt))) {
-            return lf_fail(err, LF_ENOMEM, "out of memory for the prompt");
-        }
-        if (!o->no_escape) unescape(out);
-        return LF_OK;
+    if (!o->prompt) {
+        if (!o->prompt_file && o->interactive) return LF_OK; /* the first line is the prompt */
+        return read_text(out, o->prompt_file ? o->prompt_file : "-", err);
     }
-    if (!o->prompt_file && o->interactive) return LF_OK; /* the first line is the prompt */
-    if (!o->prompt_file || strcmp(o->prompt_file, "-") == 0)
-        return read_stream(out, stdin, "standard input", err);
-    FILE *f = fopen(o->prompt_file, "rb");
-    if (!f) {
-        return lf_fail(err, LF_EIO, "%s: cannot open the prompt: %s", o->prompt_file, strerror(errno));
-    }
-    const lf_status status = read_stream(out, f, o->prompt_file, err);
-    (void)fclose(f);
-    return status;
+    if (!lf_bytes_append(out, o->prompt, strlen(o->prompt)))
+        return lf_fail_memory(err, "the prompt", strlen(o->prompt));
+    if (!o->no_escape) unescape(out);
+    return LF_OK;
 }
 
 /* ---- generating ---- */
@@ -150,59 +164,95 @@ typedef struct session {
     const run_options *options;
     lf_engine *engine;
     lf_bytes transcript; /* prompt, output, further lines: what the next prompt is made of */
-    size_t output_begin; /* where in it the last output began */
-    lf_ids output;
+    lf_request *request; /* the last one */
+    app_token_log log;
     FILE *text; /* where text goes: standard output, or standard error when JSON has that */
+    FILE *trace;
     bool shows_prompt;
     app_progress prefill;
     bool out_of_memory; /* why on_token ended the generation, if it did */
-    lf_generate_result result;
 } session;
 
 static bool on_prefill(void *cookie, int done, int total)
 {
     session *s = cookie;
     app_progress_draw(&s->prefill, (double)done / total);
-    if (done == total) {
-        app_progress_clear(&s->prefill);
-        /* now that it has turned out to be one that the model takes */
-        if (s->shows_prompt) (void)fwrite(s->transcript.data, 1, s->transcript.len, s->text);
-    }
+    if (done < total) return !app_interrupted;
+    app_progress_clear(&s->prefill);
+    /* now that it has turned out to be one that the model takes */
+    if (s->shows_prompt) (void)fwrite(s->transcript.data, 1, s->transcript.len, s->text);
+    s->shows_prompt = false;
     return !app_interrupted;
 }
 
-static bool on_token(void *cookie, int32_t id, const char *text, size_t len)
+static bool write_text(const session *s, const lf_token *token)
+{
+    const bool green = s->options->color && token->proposed && token->len > 0;
+    if (green) (void)fputs("\033[32m", s->text);
+    (void)fwrite(token->text, 1, token->len, s->text);
+    if (green) (void)fputs("\033[0m", s->text);
+    return fflush(s->text) == 0 && !ferror(s->text);
+}
+
+static bool on_token(void *cookie, const lf_token *token)
 {
     session *s = cookie;
-    if ((id >= 0 && !lf_ids_push(&s->output, id)) || !lf_bytes_append(&s->transcript, text, len)) {
+    if (!lf_bytes_append(&s->transcript, token->text, token->len) ||
+        (s->options->request.params.logprobs && !app_log_token(&s->log, token))) {
         s->out_of_memory = true;
         return false;
     }
-    if (fwrite(text, 1, len, s->text) != len || fflush(s->text) != 0) return false;
-    return !app_interrupted;
+    return write_text(s, token) && !app_interrupted;
+}
+
+static lf_status run_passes(session *s, lf_error *err)
+{
+    bool busy = true;
+    for (int i = 0; busy && !lf_request_is_finished(s->request); i++) {
+        lf_step_info info = {.size = sizeof info};
+        const lf_status status = lf_engine_step(s->engine, &busy, &info, err);
+        if (status != LF_OK) return status;
+        if (s->trace) app_write_trace(s->trace, i, &info);
+    }
+    if (s->out_of_memory) return lf_fail_memory(err, "the output", s->transcript.len);
+    return lf_request_wait(s->request, err); /* finished: this has the error, if it ended with one */
+}
+
+static lf_status tokenize(const session *s, const lf_bytes *text, bool is_prompt, int32_t **ids,
+                          size_t *n_ids, lf_error *err)
+{
+    const run_options *o = s->options;
+    return lf_tokenize(s->engine, text->data ? text->data : "", text->len, is_prompt && !o->no_bos,
+                       is_prompt && o->request.params.special, ids, n_ids, err);
 }
 
 static lf_status generate(session *s, lf_error *err)
 {
-    int32_t *ids = NULL;
-    size_t n_ids = 0;
+    lf_status status = LF_OK;
+    int32_t *ids = NULL, *prediction = NULL;
+    lf_bytes predicted = {0};
     const run_options *o = s->options;
-    lf_status status = lf_tokenize(s->engine, s->transcript.data ? s->transcript.data : "", s->transcript.len,
-                                   !o->no_bos, o->generate.special, &ids, &n_ids, err);
-    if (status == LF_OK) {
-        lf_generate_params params = o->generate;
-        params.ids = ids;
-        params.n_ids = n_ids;
-        params.on_token = on_token;
-        params.on_prefill = on_prefill;
-        params.cookie = s;
-        s->output_begin = s->transcript.len;
-        s->output.len = 0;
-        app_progress_start(&s->prefill, "reading the prompt", o->engine.quiet);
-        status = lf_generate(s->engine, &params, &s->result, err);
-        app_progress_clear(&s->prefill);
-        if (s->out_of_memory) status = lf_fail_memory(err, "the output", s->transcript.len);
+    lf_request_params params = o->request.params;
+    lf_request_free(s->request);
+    s->request = NULL;
+    s->log.n = 0;
+    LF_TRY(tokenize(s, &s->transcript, true, &ids, &params.n_ids, err));
+    if (o->prediction_path) {
+        LF_TRY(read_text(&predicted, o->prediction_path, err));
+        LF_TRY(tokenize(s, &predicted, false, &prediction, &params.n_prediction, err));
     }
+    params.ids = ids;
+    params.prediction = prediction;
+    params.on_token = on_token;
+    params.on_prefill = on_prefill;
+    params.cookie = s;
+    app_progress_start(&s->prefill, "reading the prompt", o->engine.quiet);
+    LF_TRY(lf_request_submit(&s->request, s->engine, &params, err));
+    LF_TRY(run_passes(s, err));
+done:
+    app_progress_clear(&s->prefill);
+    lf_bytes_free(&predicted);
+    free(prediction);
     free(ids);
     return status;
 }
@@ -214,33 +264,21 @@ static double per_second(int n, double seconds)
 
 static void print_timings(const session *s)
 {
-    const lf_generate_result *r = &s->result;
+    lf_request_result r = {.size = sizeof r};
     lf_engine_info info = {.size = sizeof info};
+    lf_request_get_result(s->request, &r);
     lf_engine_get_info(s->engine, &info);
-    const int n_prompt = r->prompt_tokens - r->cached_tokens;
     (void)fprintf(stderr, "\nload   %8.2f s   %s, %s kernels, %d threads\n", info.load_seconds, info.arch,
                   info.kernels, info.n_threads);
-    (void)fprintf(stderr, "prompt %8.2f s   %d tokens, %d from the cache, %.1f tokens/s\n",
-                  r->prefill_seconds, r->prompt_tokens, r->cached_tokens,
-                  per_second(n_prompt, r->prefill_seconds));
-    (void)fprintf(stderr, "output %8.2f s   %d tokens, %.1f tokens/s, finish: %s\n", r->decode_seconds,
-                  r->output_tokens, per_second(r->output_tokens, r->decode_seconds),
-                  lf_finish_name(r->finish));
-}
-
-static json_t *result_json(const session *s)
-{
-    const lf_generate_result *r = &s->result;
-    json_t *tokens = json_array();
-    for (size_t i = 0; i < s->output.len; i++)
-        (void)json_array_append_new(tokens, json_integer(s->output.data[i]));
-    const char *text = s->transcript.data ? s->transcript.data + s->output_begin : "";
-    return json_pack(
-        "{s:s%, s:o, s:i, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:s}", "text", text,
-        s->transcript.len - s->output_begin, "tokens", tokens, "prompt_tokens", r->prompt_tokens, "proposer",
-        "none", "passes", r->passes, "proposed", r->proposed, "accepted", r->accepted, "tokens_per_pass",
-        r->passes > 0 ? (double)r->output_tokens / r->passes : 0.0, "prefill_s", r->prefill_seconds,
-        "decode_s", r->decode_seconds, "finish_reason", lf_finish_name(r->finish));
+    (void)fprintf(stderr, "prompt %8.2f s   %d tokens, %d from the cache, %.1f tokens/s\n", r.prefill_seconds,
+                  r.prompt_tokens, r.cached_tokens,
+                  per_second(r.prompt_tokens - r.cached_tokens, r.prefill_seconds));
+    (void)fprintf(stderr, "output %8.2f s   %d tokens, %.1f tokens/s, finish: %s\n", r.decode_seconds,
+                  r.output_tokens, per_second(r.output_tokens, r.decode_seconds), lf_finish_name(r.finish));
+    if (r.proposed > 0)
+        (void)fprintf(stderr, "passes %8d     %.2f tokens per pass; %d of %d guesses accepted (%s)\n",
+                      r.passes, (double)r.output_tokens / r.passes, r.accepted, r.proposed,
+                      s->options->request.params.proposer);
 }
 
 /* Reads a line into the transcript; false at the end of the input. */
@@ -264,7 +302,9 @@ static int run_session(session *s, FILE *json, lf_error *err)
     do {
         if (generate(s, err) != LF_OK) return app_fail(err);
         if (ferror(s->text)) return EXIT_FAIL; /* main says why */
-        if (json) code = app_write_json(json, o->json_path, result_json(s));
+        if (json)
+            code = app_write_json(json, o->json_path,
+                                  app_result_json(s->request, &o->request.params, &s->log));
     } while (code == 0 && o->interactive && !app_interrupted && read_line(s));
     (void)fputc('\n', s->text);
     (void)fflush(s->text); /* before the timings, where both go to one place */
@@ -283,8 +323,7 @@ static lf_status dump_logits(session *s, lf_error *err)
     FILE *f = NULL;
     size_t n_ids = 0;
     lf_engine_get_info(s->engine, &info);
-    lf_status status = lf_tokenize(s->engine, s->transcript.data ? s->transcript.data : "", s->transcript.len,
-                                   !o->no_bos, o->generate.special, &ids, &n_ids, err);
+    lf_status status = tokenize(s, &s->transcript, true, &ids, &n_ids, err);
     if (status != LF_OK) goto done;
     const size_t n = n_ids * (size_t)info.n_vocab;
     logits = calloc(n ? n : 1, sizeof *logits);
@@ -305,33 +344,67 @@ done:
     return status;
 }
 
+static int run_single(const run_options *o, lf_engine *engine, lf_bytes *prompt, FILE *trace, lf_error *err)
+{
+    session s = {.options = o, .engine = engine, .transcript = *prompt, .text = stdout, .trace = trace};
+    FILE *json = NULL;
+    int code;
+    *prompt = (lf_bytes){0};
+    if (o->json_path) {
+        json = app_open_json(o->json_path);
+        if (json == stdout) s.text = stderr;
+    }
+    if (o->json_path && !json)
+        code = EXIT_FAIL;
+    else if (o->dump_path)
+        code = dump_logits(&s, err) == LF_OK ? 0 : app_fail(err);
+    else
+        code = run_session(&s, json, err);
+    lf_request_free(s.request);
+    app_free_token_log(&s.log);
+    lf_bytes_free(&s.transcript);
+    return app_close_json(json, o->json_path, code);
+}
+
+static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
+{
+    const app_batch batch = {.engine = engine,
+                             .defaults = &o->request.params,
+                             .input_path = o->prompts_path,
+                             .output_path = o->json_path ? o->json_path : "-",
+                             .no_bos = o->no_bos,
+                             .quiet = o->engine.quiet,
+                             .trace = trace};
+    return app_run_batch(&batch);
+}
+
 int app_run(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&app_engine_argp, 0, "Model and machine:", 1}, {0}};
+    static const struct argp_child children[] = {
+        {&app_engine_argp, 0, "Model and machine:", 1}, {&app_request_argp, 0, "Generation:", 2}, {0}};
     static const struct argp argp = {options,  parse_option, NULL, "Generates text from a prompt.",
                                      children, NULL,         NULL};
     run_options o = {0};
     lf_error err = {0};
-    session s = {.options = &o, .text = stdout};
-    FILE *json = NULL;
+    lf_engine *engine = NULL;
+    lf_bytes prompt = {0};
+    FILE *trace = NULL;
     int code;
     lf_engine_params_init(&o.engine.params);
-    lf_generate_params_init(&o.generate);
+    lf_request_params_init(&o.request.params);
+    o.engine.params.n_seqs = 0;
     app_parse_args(&argp, argc, argv, &o);
+    if (o.engine.params.n_seqs == 0) o.engine.params.n_seqs = o.prompts_path ? PARALLEL_DEFAULT : 1;
     app_catch_interrupt();
-    if (o.json_path) {
-        json = app_open_json(o.json_path);
-        if (!json) return EXIT_FAIL;
-        if (json == stdout) s.text = stderr;
-    }
-    if (read_prompt(&s.transcript, &o, &err) != LF_OK || app_open_engine(&s.engine, &o.engine, &err) != LF_OK)
+    if (o.trace_path) trace = app_open_json(o.trace_path);
+    if (o.trace_path && !trace) return EXIT_FAIL;
+    if (!o.prompts_path && read_prompt(&prompt, &o, &err) != LF_OK)
         code = app_fail(&err);
-    else if (o.dump_path)
-        code = dump_logits(&s, &err) == LF_OK ? 0 : app_fail(&err);
+    else if (app_open_engine(&engine, &o.engine, &err) != LF_OK)
+        code = app_fail(&err);
     else
-        code = run_session(&s, json, &err);
-    lf_engine_close(s.engine);
-    lf_bytes_free(&s.transcript);
-    lf_ids_free(&s.output);
-    return app_close_json(json, o.json_path, code);
+        code = o.prompts_path ? run_many(&o, engine, trace) : run_single(&o, engine, &prompt, trace, &err);
+    lf_engine_close(engine);
+    lf_bytes_free(&prompt);
+    return app_close_json(trace, o.trace_path, code);
 }

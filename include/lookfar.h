@@ -75,7 +75,8 @@ typedef struct lf_engine_params {
     const char *model_path; /* a .gguf file, or a Hugging Face folder with config.json and safetensors */
     int n_threads;          /* 0: one for each processor that the process may use */
     bool pin_threads;       /* bind each thread to a processor */
-    int n_ctx;              /* positions of the sequence; 0: what the model was made for */
+    int n_ctx;              /* positions of a sequence; 0: what the model was made for */
+    int n_seqs;             /* requests decoded together, each with its n_ctx positions of cache; 1 */
     int batch_rows;         /* rows of one pass, and so the chunk in which prompts are read; 512 */
     lf_dtype kv_dtype;      /* f32, f16, bf16 (the default) or q8_0 */
     int weight_dtype;  /* an lf_dtype to convert every matrix to while loading, or -1: as the file has them */
@@ -99,7 +100,7 @@ typedef struct lf_engine_info {
     const char *arch;    /* "llama", "qwen2", "qwen3" */
     const char *kernels; /* "scalar", "avx2", "avx512", "avx512+bf16" */
     int n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, n_vocab;
-    int n_ctx, n_threads;
+    int n_ctx, n_seqs, n_threads;
     size_t weight_bytes, kv_bytes, buffer_bytes;
     double load_seconds;
 } lf_engine_info;
@@ -117,55 +118,152 @@ lf_status lf_tokenize(const lf_engine *engine, const char *text, size_t len, boo
 lf_status lf_detokenize(const lf_engine *engine, const int32_t *ids, size_t n_ids, bool special, char **text,
                         size_t *len, lf_error *err);
 
-/* ---- generation ---- */
+/* ---- requests ---- */
+
+/* A request is a prompt being continued. Any number may be open at once; the engine decodes up to n_seqs of them together, in
+ * the order they came, and what one says does not depend on the others. */
+typedef struct lf_request lf_request;
 
 typedef enum lf_finish {
-    LF_FINISH_STOP,   /* an end-of-sequence token */
+    LF_FINISH_NONE,   /* not finished */
+    LF_FINISH_STOP,   /* an end-of-sequence token or a stop string */
     LF_FINISH_LENGTH, /* n_predict, or the context is full */
-    LF_FINISH_CANCEL, /* on_token returned false */
+    LF_FINISH_CANCEL, /* lf_request_cancel, or a callback returned false */
+    LF_FINISH_ERROR,  /* memory ran out, or the logits were not finite: lf_request_wait has the text */
 } lf_finish;
 
-/* "stop", "length", "cancel". */
+/* "none", "stop", "length", "cancel", "error". */
 const char *lf_finish_name(lf_finish finish);
 
-/* Called for every output token, in order: its id, and the bytes of text that became certain with it (UTF-8 in whole code
- * points, possibly none; valid during the call). Returning false ends the generation. */
-typedef bool (*lf_token_fn)(void *cookie, int32_t id, const char *text, size_t len);
+typedef struct lf_logprob {
+    int32_t id;
+    float
+        logprob; /* natural logarithm, under the model itself: before bias, penalties, temperature and filters */
+} lf_logprob;
 
-/* Called while the prompt is read. Returning false ends the generation with LF_FINISH_CANCEL. */
+/* A token of the output. text: the bytes that became certain with it, in whole code points, possibly none; text that may be
+ * the beginning of a stop string waits. Valid until the request goes on. */
+typedef struct lf_token {
+    int32_t id; /* -1: no token, only the text that waited until the end */
+    const char *text;
+    size_t len;
+    bool proposed;         /* an accepted candidate; otherwise the token that every pass is sure of */
+    float logprob;         /* 0 unless logprobs were asked for */
+    const lf_logprob *top; /* (n_top) the likeliest, best first */
+    int n_top;
+} lf_token;
+
+/* Returning false ends the request with LF_FINISH_CANCEL. */
+typedef bool (*lf_token_fn)(void *cookie, const lf_token *token);
 typedef bool (*lf_prefill_fn)(void *cookie, int done_tokens, int total_tokens);
 
-typedef struct lf_generate_params {
-    size_t size; /* sizeof(lf_generate_params), set by lf_generate_params_init */
-    const int32_t *
-        ids; /* (n_ids) the whole prompt; a prefix that the engine still has in its cache is not computed again */
-    size_t n_ids;      /* at least 1, less than n_ctx */
-    int n_predict;     /* output tokens at most; -1: until the context is full */
-    float temperature; /* 0: greedy */
-    uint64_t seed;
-    bool ignore_eos;          /* end-of-sequence tokens are emitted like others */
+typedef struct lf_bias {
+    int32_t id;
+    float bias; /* added to the logit; -INFINITY forbids the id */
+} lf_bias;
+
+typedef struct lf_request_params {
+    size_t size;        /* sizeof(lf_request_params), set by lf_request_params_init */
+    const int32_t *ids; /* (n_ids) the prompt, copied; a prefix that is in the cache is not computed again */
+    size_t n_ids;       /* 1 to n_ctx */
+    int n_predict;      /* output tokens at most; -1: until the context is full */
+
+    /* which token is picked, in the order in which these act */
+    const lf_bias *bias; /* (n_bias) copied */
+    int n_bias;
+    float repetition_penalty; /* 1: none */
+    float frequency_penalty;  /* 0: none */
+    float presence_penalty;   /* 0: none */
+    int repeat_last_n;        /* tokens that the penalties look at; -1: all */
+    float temperature;        /* 0: greedy */
+    int top_k;                /* 0: all */
+    float top_p;              /* 1: all */
+    float min_p;              /* 0: all */
+    uint64_t seed;            /* the noise at a position depends on it, the position and the token id alone */
+
+    /* when it ends */
+    bool ignore_eos;         /* end-of-sequence tokens are like others */
+    const char *const *stop; /* (n_stop) strings that end the output and are not part of it; copied */
+    int n_stop;
+
+    /* how it gets there: these change the number of passes and nothing else */
+    const char *proposer; /* "none", "ngram" or "jacobi" */
+    int draft_max;        /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
+    const int32_t
+        *prediction; /* (n_prediction) what the output is expected to be like, for "ngram"; copied */
+    size_t n_prediction;
+    bool no_prefix_cache; /* neither read nor feed the prefix cache */
+
+    /* what comes out */
     bool special;             /* special tokens have text */
+    bool logprobs;            /* compute them */
+    int n_top;                /* and those of the n likeliest, 0 to LF_TOP_LIMIT */
     lf_token_fn on_token;     /* may be NULL */
     lf_prefill_fn on_prefill; /* may be NULL */
     void *cookie;
-} lf_generate_params;
+} lf_request_params;
 
-typedef struct lf_generate_result {
-    size_t size; /* sizeof(lf_generate_result), set by the caller */
+enum { LF_DRAFT_LIMIT = 64, LF_TOP_LIMIT = 20, LF_STOP_LIMIT = 16 };
+
+void lf_request_params_init(lf_request_params *params);
+
+typedef struct lf_request_result {
+    size_t size; /* sizeof(lf_request_result), set by the caller */
     lf_finish finish;
     int prompt_tokens;
-    int cached_tokens;      /* of the prompt, taken from the cache */
-    int output_tokens;      /* an end-of-sequence token that ended the output is not counted */
-    int passes;             /* target passes that emitted tokens */
-    int proposed, accepted; /* candidates */
-    double prefill_seconds, decode_seconds;
-} lf_generate_result;
+    int cached_tokens; /* of the prompt, taken from the prefix cache */
+    int output_tokens; /* an end-of-sequence token that ended the output is not counted */
+    int passes;        /* target passes that emitted tokens, the confirming ones included */
+    int proposed;      /* candidates verified */
+    int accepted;      /* of those, emitted */
+    int stationary; /* accepted candidates that an earlier pass had guessed behind a wrong token (jacobi) */
+    double queue_seconds, prefill_seconds, decode_seconds;
+} lf_request_result;
 
-void lf_generate_params_init(lf_generate_params *params);
+/* Puts a request into the queue. Copies what params point to. LF_EINVAL names the parameter; LF_ELIMIT: the prompt does not
+ * fit the context. May be called from a callback. */
+lf_status lf_request_submit(lf_request **out, lf_engine *engine, const lf_request_params *params,
+                            lf_error *err);
 
-/* Generates from a prompt. LF_EINVAL, LF_ELIMIT (a prompt that does not fit the context), LF_EFORMAT (the model's logits
- * are not finite). result may be NULL. */
-lf_status lf_generate(lf_engine *engine, const lf_generate_params *params, lf_generate_result *result,
+/* Ends a request before its time; it is finished when this returns, except in a callback of its own, where it ends with that
+ * callback. Finished requests are left alone. */
+void lf_request_cancel(lf_request *request);
+
+/* Releases a request, cancelling it first; NULL is fine. Not from a callback of its own. */
+void lf_request_free(lf_request *request);
+
+bool lf_request_is_finished(const lf_request *request);
+void lf_request_get_result(const lf_request *request, lf_request_result *result);
+
+/* The output so far: ids (n) and text (len bytes; a NUL follows once the request is finished), owned by the request, valid
+ * until it goes on. */
+const int32_t *lf_request_ids(const lf_request *request, size_t *n);
+const char *lf_request_text(const lf_request *request, size_t *len);
+
+/* Pull: the next token of a request, running passes (for every request of the engine) until there is one. *more is false,
+ * with no token, when the output is at its end. */
+lf_status lf_request_next(lf_request *request, lf_token *token, bool *more, lf_error *err);
+
+/* Runs passes until the request is finished. LF_OK unless it finished with LF_FINISH_ERROR. */
+lf_status lf_request_wait(lf_request *request, lf_error *err);
+
+/* What a pass did; times in seconds. */
+typedef struct lf_step_info {
+    size_t size;      /* sizeof(lf_step_info), set by the caller */
+    int n_requests;   /* with rows in the pass */
+    int prefill_rows; /* of prompts */
+    int decode_rows;  /* of last tokens and candidates */
+    int proposed, accepted, emitted;
+    int queued, active; /* requests after the pass */
+    double propose_seconds, forward_seconds, pick_seconds;
+} lf_step_info;
+
+/* Runs one pass for all open requests. *busy is false when there was nothing to do. info may be NULL. A request that fails
+ * finishes with LF_FINISH_ERROR and leaves the others alone. */
+lf_status lf_engine_step(lf_engine *engine, bool *busy, lf_step_info *info, lf_error *err);
+
+/* Submit, wait, free, for one request. result may be NULL. */
+lf_status lf_generate(lf_engine *engine, const lf_request_params *params, lf_request_result *result,
                       lf_error *err);
 
 /* The logits after every token of ids (n_ids): logits (n_ids, n_vocab), the caller's. */
@@ -179,8 +277,8 @@ lf_status lf_inspect(const char *model_path, int n_ctx, int n_seqs, lf_dtype kv_
                      lf_error *err);
 
 typedef struct lf_convert_result {
-    size_t size;    /* sizeof(lf_convert_result), set by the caller */
-    int n_tensors;  /* written */
+    size_t size;   /* sizeof(lf_convert_result), set by the caller */
+    int n_tensors; /* written */
     int n_fallback; /* matrices whose rows are not whole blocks of the type asked for, written as q8_0 or f16 */
 } lf_convert_result;
 

@@ -1,35 +1,15 @@
-/* lookfar.h's engine: a loaded model, its cache, and generation over one sequence.
- *
- * The engine keeps the last request's tokens and their K/V. A new request computes only what follows the longest common
- * prefix; by the Row law the reused K/V are the bits that computing them again would give. */
+/* lookfar.h's engine: a loaded model with its cache. What is done with it is in request.c. */
+#include "engine_int.h"
+
 #include "base/clock.h"
 #include "base/cpu.h"
-#include "base/mem.h"
-#include "model/forward.h"
-#include "sample/pick.h"
-#include "token/tokenizer.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of one pass that can have logits: the buffer is as wide as the vocabulary. */
-enum { LOGITS_MAX = 16, BATCH_ROWS_MAX = 1 << 16 };
-
-struct lf_engine {
-    lf_kernels kernels;
-    lf_threads *threads;
-    lf_model model;
-    lf_tokenizer *tokenizer; /* NULL when the model has none */
-    lf_kv_pool *pool;
-    lf_kv_seq *seq;
-    lf_ids cached; /* the tokens whose K/V `seq` holds, by position */
-    lf_forward *forward;
-    lf_picker *picker;
-    lf_row *rows; /* (batch_rows) */
-    int batch_rows;
-    lf_engine_info info;
-    char *path;
-};
+/* Rows of one pass that can have logits besides one for each sequence: the buffer is as wide as the vocabulary. */
+enum { CANDIDATES_MIN = 64, CANDIDATES_EACH = 8, BATCH_ROWS_MAX = 1 << 16, SEQS_MAX = 1 << 12 };
 
 const char *lf_version(void)
 {
@@ -70,6 +50,7 @@ bool lf_cpu_mask_parse(const char *text, unsigned *out)
 void lf_engine_params_init(lf_engine_params *params)
 {
     *params = (lf_engine_params){.size = sizeof *params,
+                                 .n_seqs = 1,
                                  .batch_rows = 512,
                                  .kv_dtype = LF_DTYPE_BF16,
                                  .weight_dtype = -1,
@@ -86,6 +67,9 @@ static lf_status check_params(const lf_engine_params *p, lf_error *err)
     if (p->batch_rows < 1 || p->batch_rows > BATCH_ROWS_MAX)
         return lf_fail(err, LF_EINVAL, "batch size: found %d, expected 1 to %d", p->batch_rows,
                        BATCH_ROWS_MAX);
+    if (p->n_seqs < 1 || p->n_seqs > SEQS_MAX || p->n_seqs > p->batch_rows)
+        return lf_fail(err, LF_EINVAL, "sequences: found %d, expected 1 to %d and at most the batch size, %d",
+                       p->n_seqs, SEQS_MAX, p->batch_rows);
     if (p->n_ctx < 0) return lf_fail(err, LF_EINVAL, "context size: found %d, expected 0 or more", p->n_ctx);
     if (p->n_threads < 0 || p->n_threads > LF_THREADS_MAX)
         return lf_fail(err, LF_EINVAL, "threads: found %d, expected 0 to %d", p->n_threads, LF_THREADS_MAX);
@@ -95,7 +79,7 @@ static lf_status check_params(const lf_engine_params *p, lf_error *err)
     return LF_OK;
 }
 
-/* How many positions the sequence gets. Past a sliding window, full attention is not what the model computes. */
+/* How many positions a sequence gets. Past a sliding window, full attention is not what the model computes. */
 static lf_status choose_ctx(lf_engine *e, const lf_engine_params *p, const lf_source *source, lf_error *err)
 {
     const lf_config *c = &source->config;
@@ -113,25 +97,25 @@ static lf_status plan_memory(lf_engine *e, const lf_engine_params *p, const lf_s
                              const lf_kv_shape *shape, lf_error *err)
 {
     size_t page_bytes, total;
-    const size_t n_pages = (size_t)(e->info.n_ctx + LF_PAGE_POS - 1) / LF_PAGE_POS;
+    size_t n_pages;
     if (!lf_model_plan_bytes(source, p->weight_dtype, &e->info.weight_bytes))
         return lf_fail(err, LF_EINVAL,
                        "%s: weight dtype %s: a matrix's rows are not a multiple of its block of %u elements",
                        source->path, lf_dtype_name((lf_dtype)p->weight_dtype),
                        lf_dtype_of((lf_dtype)p->weight_dtype)->block_len);
-    const bool fits = lf_kv_page_bytes(shape, &page_bytes) &&
+    const bool fits = lf_mul_size((size_t)lf_pages_for(e->info.n_ctx), (size_t)e->n_seqs, &n_pages) &&
+                      n_pages <= INT32_MAX && lf_kv_page_bytes(shape, &page_bytes) &&
                       lf_mul_size(page_bytes, n_pages, &e->info.kv_bytes);
     e->info.buffer_bytes = lf_forward_plan_bytes(&source->config, &shape->layout, e->info.n_threads,
-                                                 e->batch_rows,
-                                                 e->batch_rows < LOGITS_MAX ? e->batch_rows : LOGITS_MAX);
+                                                 e->batch_rows, e->logits_max);
     const size_t available = lf_memory_available();
     if (!fits || !lf_add_size(e->info.weight_bytes, e->info.kv_bytes, &total) ||
         !lf_add_size(total, e->info.buffer_bytes, &total) || total > available)
         return lf_fail(
             err, LF_ELIMIT,
-            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %d positions and %.2f GiB for buffers; "
+            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %d x %d positions and %.2f GiB for buffers; "
             "%.2f GiB are available",
-            source->path, (double)e->info.weight_bytes / 0x1p30, (double)e->info.kv_bytes / 0x1p30,
+            source->path, (double)e->info.weight_bytes / 0x1p30, (double)e->info.kv_bytes / 0x1p30, e->n_seqs,
             e->info.n_ctx, (double)e->info.buffer_bytes / 0x1p30, (double)available / 0x1p30);
     return LF_OK;
 }
@@ -176,12 +160,11 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
     LF_TRY(plan_memory(e, p, source, &shape, err));
     LF_TRY(open_tokenizer(e, source, err));
     LF_TRY(lf_model_load(&e->model, source, e->threads, &load, err));
-    const int n_pages = (e->info.n_ctx + LF_PAGE_POS - 1) / LF_PAGE_POS;
-    LF_TRY(lf_kv_pool_create(&e->pool, &shape, n_pages, err));
-    LF_TRY(lf_kv_seq_open(&e->seq, e->pool, e->info.n_ctx, err));
-    LF_TRY(lf_picker_create(&e->picker, c->n_vocab, err));
+    LF_TRY(lf_kv_pool_create(&e->pool, &shape, e->n_seqs * lf_pages_for(e->info.n_ctx), err));
+    LF_TRY(lf_prefix_create(&e->prefix, e->pool, err));
     LF_TRY(lf_forward_create(&e->forward, &e->model, &e->kernels, e->threads, &shape.layout, e->batch_rows,
-                             e->batch_rows < LOGITS_MAX ? e->batch_rows : LOGITS_MAX, err));
+                             e->logits_max, err));
+    LF_TRY(lf_round_create(&e->round, e->forward, c, e->n_seqs, e->batch_rows, e->logits_max, err));
 done:
     return status;
 }
@@ -196,11 +179,15 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
     if (!e) return lf_fail_memory(err, "an engine", sizeof *e);
     LF_TRY(check_params(params, err));
     e->batch_rows = params->batch_rows;
+    e->n_seqs = e->info.n_seqs = params->n_seqs;
+    e->logits_max = e->n_seqs + (e->n_seqs * CANDIDATES_EACH > CANDIDATES_MIN ? e->n_seqs * CANDIDATES_EACH
+                                                                              : CANDIDATES_MIN);
+    if (e->logits_max > e->batch_rows) e->logits_max = e->batch_rows;
     e->info.n_threads = params->n_threads ? params->n_threads : lf_threads_processors();
-    e->rows = calloc((size_t)e->batch_rows, sizeof *e->rows);
+    e->seqs = calloc((size_t)e->n_seqs, sizeof *e->seqs);
     e->path = lf_strndup(params->model_path, strlen(params->model_path));
-    if (!e->rows || !e->path) {
-        status = lf_fail_memory(err, "rows", (size_t)e->batch_rows * sizeof *e->rows);
+    if (!e->seqs || !e->path) {
+        status = lf_fail_memory(err, "an engine", (size_t)e->n_seqs * sizeof *e->seqs);
         goto done;
     }
     lf_kernels_init(&e->kernels, lf_cpu_flags() & params->cpu_mask);
@@ -215,18 +202,23 @@ done:
     return status;
 }
 
+int lf_pages_for(int n_positions)
+{
+    return (n_positions + LF_PAGE_POS - 1) / LF_PAGE_POS + 1;
+}
+
 void lf_engine_close(lf_engine *e)
 {
     if (!e) return;
+    while (e->requests) lf_request_cancel(e->requests); /* the caller still frees them */
+    lf_round_free(e->round);
     lf_forward_free(e->forward);
-    lf_picker_free(e->picker);
-    lf_kv_seq_close(e->seq);
+    lf_prefix_free(e->prefix);
     lf_kv_pool_free(e->pool);
     lf_model_free(&e->model);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
-    lf_ids_free(&e->cached);
-    free(e->rows);
+    free(e->seqs);
     free(e->path);
     free(e);
 }
@@ -275,9 +267,8 @@ done:
     return status;
 }
 
-/* The text of an id. A padded embedding has rows that are no token of the tokenizer: they have none. */
-static lf_status append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
-                             lf_error *err)
+lf_status lf_append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
+                         lf_error *err)
 {
     if (id >= lf_tokenizer_n_vocab(e->tokenizer) && id < e->model.config.n_vocab) return LF_OK;
     return lf_detok_push(state, e->tokenizer, id, special, out, err);
@@ -290,7 +281,7 @@ lf_status lf_detokenize(const lf_engine *e, const int32_t *ids, size_t n_ids, bo
     lf_detok state = {0};
     lf_status status = LF_OK;
     LF_TRY(require_tokenizer(e, err));
-    for (size_t i = 0; i < n_ids; i++) LF_TRY(append_text(e, &state, ids[i], special, &out, err));
+    for (size_t i = 0; i < n_ids; i++) LF_TRY(lf_append_text(e, &state, ids[i], special, &out, err));
     LF_TRY(lf_detok_finish(&state, &out, err));
     if (!lf_bytes_append(&out, "", 0)) status = lf_fail_memory(err, "text", 1);
 done:
@@ -300,211 +291,47 @@ done:
     return status;
 }
 
-/* ---- generation ---- */
+/* ---- scoring ---- */
 
-void lf_generate_params_init(lf_generate_params *params)
+static lf_status score_rows(lf_engine *e, lf_kv_seq *seq, lf_row *rows, const int32_t *ids, int n,
+                            float *logits, lf_error *err)
 {
-    *params = (lf_generate_params){.size = sizeof *params, .n_predict = -1};
-}
-
-const char *lf_finish_name(lf_finish finish)
-{
-    switch (finish) {
-    case LF_FINISH_STOP: return "stop";
-    case LF_FINISH_LENGTH: return "length";
-    case LF_FINISH_CANCEL: return "cancel";
-    }
-    return "unknown";
-}
-
-static lf_status check_ids(const lf_engine *e, const int32_t *ids, size_t n_ids, lf_error *err)
-{
-    if (n_ids < 1) return lf_fail(err, LF_EINVAL, "prompt: found no tokens, expected at least 1");
-    if (n_ids > (size_t)e->info.n_ctx)
-        return lf_fail(err, LF_ELIMIT, "prompt: found %zu tokens, expected at most %d, the context", n_ids,
-                       e->info.n_ctx);
-    for (size_t i = 0; i < n_ids; i++)
-        if (ids[i] < 0 || ids[i] >= e->model.config.n_vocab)
-            return lf_fail(err, LF_EINVAL, "prompt: token %zu: found id %d, expected 0 to %d", i, (int)ids[i],
-                           e->model.config.n_vocab - 1);
-    return LF_OK;
-}
-
-/* Runs one pass over n tokens after the committed ones and commits them. */
-static lf_status extend(lf_engine *e, const int32_t *ids, int n, int n_logits, lf_error *err)
-{
-    const int len = lf_kv_seq_len(e->seq);
-    const lf_status status = lf_kv_seq_reserve(e->seq, n, err);
+    const int len = lf_kv_seq_len(seq);
+    const size_t n_vocab = (size_t)e->model.config.n_vocab;
+    (void)lf_prefix_evict(e->prefix, n / LF_PAGE_POS + 2);
+    const lf_status status = lf_kv_seq_reserve(seq, n, err);
     if (status != LF_OK) return status;
-    for (int i = 0; i < n; i++) {
-        if (!lf_ids_push(&e->cached, ids[i])) {
-            e->cached.len = (size_t)len;
-            return lf_fail_memory(err, "token ids", sizeof *ids);
-        }
-        e->rows[i] = (lf_row){
-            .seq = e->seq, .token = ids[i], .pos = len + i, .wants_logits = i >= n - n_logits};
-    }
-    lf_forward_run(e->forward, e->rows, n);
-    lf_kv_seq_commit(e->seq, n);
+    for (int i = 0; i < n; i++)
+        rows[i] = (lf_row){.seq = seq, .token = ids[i], .pos = len + i, .wants_logits = true};
+    lf_forward_run(e->forward, rows, n);
+    lf_kv_seq_commit(seq, n);
+    for (int i = 0; i < n; i++)
+        memcpy(logits + (size_t)i * n_vocab, lf_forward_logits(e->forward, i), n_vocab * sizeof *logits);
     return LF_OK;
-}
-
-/* Keeps the longest common prefix of the cache and ids, at most `most` tokens of it; returns its length. */
-static int reuse_prefix(lf_engine *e, const int32_t *ids, size_t most)
-{
-    size_t n = 0;
-    while (n < most && n < e->cached.len && e->cached.data[n] == ids[n]) n++;
-    lf_kv_seq_truncate(e->seq, (int)n);
-    e->cached.len = n;
-    return (int)n;
-}
-
-/* The state of one lf_generate. */
-typedef struct generation {
-    lf_engine *engine;
-    const lf_generate_params *params;
-    lf_generate_result result;
-    lf_detok detok;
-    lf_bytes text;
-    lf_error *err;
-    bool finished;
-} generation;
-
-static void finish(generation *g, lf_finish reason)
-{
-    g->result.finish = reason;
-    g->finished = true;
-}
-
-static lf_status read_prompt(generation *g)
-{
-    lf_engine *e = g->engine;
-    const lf_generate_params *p = g->params;
-    const int n = (int)p->n_ids; /* at most n_ctx */
-    lf_status status = LF_OK;
-    int done = reuse_prefix(e, p->ids, p->n_ids - 1);
-    g->result.prompt_tokens = n;
-    g->result.cached_tokens = done;
-    while (done < n) {
-        const int rows = n - done < e->batch_rows ? n - done : e->batch_rows;
-        LF_TRY(extend(e, p->ids + done, rows, done + rows == n, g->err));
-        done += rows;
-        if (p->on_prefill && !p->on_prefill(p->cookie, done, n)) {
-            finish(g, LF_FINISH_CANCEL);
-            break;
-        }
-    }
-done:
-    return status;
-}
-
-/* Hands a token to the caller and decides whether it was the last. */
-static lf_status emit(generation *g, int32_t id)
-{
-    lf_engine *e = g->engine;
-    const lf_generate_params *p = g->params;
-    lf_status status = LF_OK;
-    if (e->tokenizer && !p->ignore_eos && lf_tokenizer_is_eos(e->tokenizer, id)) {
-        finish(g, LF_FINISH_STOP);
-        return LF_OK;
-    }
-    g->result.output_tokens++;
-    g->text.len = 0;
-    if (e->tokenizer) LF_TRY(append_text(e, &g->detok, id, p->special, &g->text, g->err));
-    if (p->on_token && !p->on_token(p->cookie, id, g->text.data ? g->text.data : "", g->text.len))
-        finish(g, LF_FINISH_CANCEL);
-    else if (p->n_predict >= 0 && g->result.output_tokens >= p->n_predict)
-        finish(g, LF_FINISH_LENGTH);
-    else if (lf_kv_seq_len(e->seq) >= e->info.n_ctx)
-        finish(g, LF_FINISH_LENGTH);
-done:
-    return status;
-}
-
-static lf_status decode(generation *g)
-{
-    lf_engine *e = g->engine;
-    lf_status status = LF_OK;
-    lf_pick_params pick;
-    lf_pick_params_init(&pick);
-    pick.temperature = g->params->temperature;
-    pick.seed = g->params->seed;
-    if (g->params->n_predict == 0) finish(g, LF_FINISH_LENGTH);
-    while (!g->finished) {
-        const int pos = lf_kv_seq_len(e->seq);
-        const int32_t id = lf_pick(e->picker, lf_forward_logits(e->forward, 0), e->cached.data, pos, &pick);
-        if (id < 0) {
-            status = lf_fail(g->err, LF_EFORMAT, "%s: the logits at position %d are not finite", e->path,
-                             pos);
-            goto done;
-        }
-        g->result.passes++;
-        LF_TRY(emit(g, id));
-        if (!g->finished) LF_TRY(extend(e, &id, 1, 1, g->err));
-    }
-done:
-    return status;
-}
-
-/* Text that a cut output left incomplete comes with a last call, as U+FFFD. */
-static lf_status flush_text(generation *g)
-{
-    lf_status status = LF_OK;
-    const lf_generate_params *p = g->params;
-    g->text.len = 0;
-    LF_TRY(lf_detok_finish(&g->detok, &g->text, g->err));
-    if (g->text.len > 0 && p->on_token && g->result.finish != LF_FINISH_CANCEL)
-        (void)p->on_token(p->cookie, -1, g->text.data, g->text.len);
-done:
-    return status;
-}
-
-lf_status lf_generate(lf_engine *e, const lf_generate_params *params, lf_generate_result *result,
-                      lf_error *err)
-{
-    lf_status status = LF_OK;
-    generation g = {.engine = e, .params = params, .err = err, .detok.started = true};
-    if (params->size != sizeof *params) {
-        status = lf_fail(err, LF_EINVAL,
-                         "generation parameters: found size %zu, expected %zu (lf_generate_params_init)",
-                         params->size, sizeof *params);
-        goto done;
-    }
-    if (!(params->temperature >= 0.0f && params->temperature <= 1e6f)) {
-        status = lf_fail(err, LF_EINVAL, "temperature: found %g, expected 0 to 1e6",
-                         (double)params->temperature);
-        goto done;
-    }
-    LF_TRY(check_ids(e, params->ids, params->n_ids, err));
-    const int64_t start = lf_clock_ns();
-    LF_TRY(read_prompt(&g));
-    const int64_t prefilled = lf_clock_ns();
-    if (!g.finished) LF_TRY(decode(&g));
-    LF_TRY(flush_text(&g));
-    g.result.prefill_seconds = (double)(prefilled - start) * 1e-9;
-    g.result.decode_seconds = (double)(lf_clock_ns() - prefilled) * 1e-9;
-    g.result.size = sizeof g.result;
-    if (result) *result = g.result;
-done:
-    lf_bytes_free(&g.text);
-    return status;
 }
 
 lf_status lf_score(lf_engine *e, const int32_t *ids, size_t n_ids, float *logits, lf_error *err)
 {
     lf_status status = LF_OK;
-    const size_t n_vocab = (size_t)e->model.config.n_vocab;
-    const int most = e->batch_rows < LOGITS_MAX ? e->batch_rows : LOGITS_MAX;
-    LF_TRY(check_ids(e, ids, n_ids, err));
-    (void)reuse_prefix(e, ids, 0);
-    for (size_t done = 0; done < n_ids;) {
-        const int rows = n_ids - done < (size_t)most ? (int)(n_ids - done) : most;
-        LF_TRY(extend(e, ids + done, rows, rows, err));
-        for (int i = 0; i < rows; i++)
-            memcpy(logits + (done + (size_t)i) * n_vocab, lf_forward_logits(e->forward, i),
-                   n_vocab * sizeof *logits);
-        done += (size_t)rows;
+    lf_kv_seq *seq = NULL;
+    lf_row *rows = NULL;
+    if (n_ids < 1 || n_ids > (size_t)e->info.n_ctx)
+        return lf_fail(err, n_ids ? LF_ELIMIT : LF_EINVAL, "score: found %zu tokens, expected 1 to %d", n_ids,
+                       e->info.n_ctx);
+    LF_TRY(lf_check_ids(e, "score", ids, n_ids, err));
+    rows = calloc((size_t)e->logits_max, sizeof *rows);
+    if (!rows) {
+        status = lf_fail_memory(err, "rows", (size_t)e->logits_max * sizeof *rows);
+        goto done;
+    }
+    LF_TRY(lf_kv_seq_open(&seq, e->pool, e->info.n_ctx, err));
+    for (size_t i = 0; i < n_ids;) {
+        const int n = n_ids - i < (size_t)e->logits_max ? (int)(n_ids - i) : e->logits_max;
+        LF_TRY(score_rows(e, seq, rows, ids + i, n, logits + i * (size_t)e->model.config.n_vocab, err));
+        i += (size_t)n;
     }
 done:
+    lf_kv_seq_close(seq);
+    free(rows);
     return status;
 }

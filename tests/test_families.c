@@ -93,11 +93,10 @@ typedef struct collected {
     size_t n;
 } collected;
 
-static bool collect(void *cookie, int32_t id, const char *text, size_t len)
+static bool collect(void *cookie, const lf_token *token)
 {
-    (void)text, (void)len;
     collected *c = cookie;
-    c->ids[c->n++] = id;
+    if (token->id >= 0) c->ids[c->n++] = token->id;
     return true;
 }
 
@@ -105,8 +104,8 @@ static void check_greedy(lf_engine *engine, const golden *g, const char *family)
 {
     lf_error err;
     collected found = {.n = 0};
-    lf_generate_params params;
-    lf_generate_params_init(&params);
+    lf_request_params params;
+    lf_request_params_init(&params);
     params.ids = g->prompt;
     params.n_ids = g->n_prompt;
     params.n_predict = (int)g->n_greedy;

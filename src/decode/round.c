@@ -229,3 +229,9 @@ lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *s
     step->pick_ns = lf_clock_ns() - forwarded;
     return LF_OK;
 }
+
+void lf_round_logprobs(lf_round *r, const float *logits, int32_t id, float *logprob, lf_logprob *top,
+                       int n_top)
+{
+    lf_pick_logprobs(r->picker, logits, id, logprob, top, n_top);
+}

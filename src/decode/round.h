@@ -31,4 +31,8 @@ typedef struct lf_step {
  * page for a sequence's rows; sequences are then unchanged. */
 lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err);
 
+/* lf_pick_logprobs with the round's buffers: for emit. */
+void lf_round_logprobs(lf_round *r, const float *logits, int32_t id, float *logprob, lf_logprob *top,
+                       int n_top);
+
 #endif

@@ -140,10 +140,14 @@ int lf_prefix_attach(lf_prefix *p, lf_kv_seq *seq, const int32_t *ids, int n_max
 void lf_prefix_insert(lf_prefix *p, const lf_kv_seq *seq, const int32_t *ids)
 {
     int32_t parent = NONE;
+    bool own = true; /* every page so far is the cache's */
     for (int i = 0; i < lf_kv_seq_len(seq) / LF_PAGE_POS; i++, ids += LF_PAGE_POS) {
+        const int32_t page = lf_kv_seq_page(seq, i);
         int32_t found = find_child(p, parent, ids);
+        /* A page below one that is not the sequence's own (two requests computed the same prompt at once) could outlive its
+         * parent's last user, and an inner entry cannot be evicted. */
+        if (found == NONE && !own) return;
         if (found == NONE) {
-            const int32_t page = lf_kv_seq_page(seq, i);
             entry *e = &p->entries[page];
             /* a shared page holds its own tokens and no others: they would have been found */
             assert(!e->used);
@@ -157,6 +161,7 @@ void lf_prefix_insert(lf_prefix *p, const lf_kv_seq *seq, const int32_t *ids)
             found = page;
         }
         p->entries[found].last_use = ++p->clock;
+        own = own && found == page;
         parent = found;
     }
 }

@@ -19,11 +19,6 @@
 
 #include "base/status.h"
 
-typedef struct lf_logit_bias {
-    int32_t id;
-    float bias; /* -INFINITY forbids the id */
-} lf_logit_bias;
-
 /* What a grammar allows: clears the words' bits of the ids (n_vocab) that may not follow history. A pure function of its
  * arguments. */
 typedef void lf_pick_mask_fn(void *cookie, const int32_t *history, int n_history, uint32_t *allowed);
@@ -38,7 +33,7 @@ typedef struct lf_pick_params {
     float presence_penalty;   /* 0: none */
     int repeat_last_n;        /* how far back the penalties look; -1: the whole history */
     uint64_t seed;
-    const lf_logit_bias *bias; /* (n_bias) */
+    const lf_bias *bias; /* (n_bias) */
     int n_bias;
     lf_pick_mask_fn *mask; /* NULL: everything is allowed */
     void *mask_cookie;
@@ -62,10 +57,6 @@ int32_t lf_pick(lf_picker *p, const float *logits, const int32_t *history, int n
 
 /* Log probabilities under the model itself (softmax of the logits as they are, before any stage): of id, and of the n_top
  * likeliest, best first, lowest id first among equals. */
-typedef struct lf_logprob {
-    int32_t id;
-    float logprob;
-} lf_logprob;
 void lf_pick_logprobs(lf_picker *p, const float *logits, int32_t id, float *logprob, lf_logprob *top,
                       int n_top);
 

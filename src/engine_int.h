@@ -1,0 +1,85 @@
+/* What engine.c and request.c share: the engine's parts and its requests. */
+#ifndef LF_ENGINE_INT_H
+#define LF_ENGINE_INT_H
+
+#include "decode/round.h"
+#include "kv/prefix.h"
+#include "token/tokenizer.h"
+
+/* One output token as the request keeps it: its text is text[text_begin .. text_end). */
+typedef struct output_token {
+    size_t text_begin, text_end;
+    float logprob;
+    bool proposed;
+} output_token;
+
+struct lf_request {
+    lf_engine *engine;
+    lf_request *next; /* in the engine's list, oldest first */
+    lf_seq seq;       /* seq.kv is NULL while queued and after the end */
+    lf_proposer proposer;
+    const lf_proposer_ops *ops; /* NULL: plain decoding */
+    bool active;                /* admitted: has a sequence */
+    bool in_callback, no_prefix_cache;
+    bool cancel_asked, stopped, failed; /* how the sequence will end, or did */
+    int pages_max;                      /* pages it may come to hold: what admission counts */
+    lf_finish finish;
+    lf_error err; /* of LF_FINISH_ERROR */
+
+    bool ignore_eos, special, logprobs;
+    int n_top;
+    lf_token_fn on_token;
+    lf_prefill_fn on_prefill;
+    void *cookie;
+    int32_t *prediction;
+    lf_bias *bias;
+    char **stop; /* (n_stop) */
+    int n_stop;
+
+    lf_detok detok;
+    lf_ids ids;    /* output */
+    lf_bytes text; /* output; what is past text_sent waits */
+    size_t text_sent;
+    output_token *tokens; /* (tokens_cap), ids.len of them */
+    lf_logprob *tops;     /* (tokens_cap, n_top) */
+    size_t tokens_cap;
+    size_t text_tail; /* where the text begins that came after the last token, if has_tail */
+    bool has_tail;
+    size_t i_pull;    /* tokens that lf_request_next has given */
+    int prefill_told; /* prompt tokens that on_prefill was told of */
+    bool prefix_fed;  /* the prompt's pages are in the prefix cache */
+
+    int cached_tokens;
+    int64_t submitted_ns, admitted_ns, prefilled_ns, finished_ns;
+};
+
+struct lf_engine {
+    lf_kernels kernels;
+    lf_threads *threads;
+    lf_model model;
+    lf_tokenizer *tokenizer; /* NULL when the model has none */
+    lf_kv_pool *pool;
+    lf_prefix *prefix;
+    lf_forward *forward;
+    lf_round *round;
+    lf_request *requests; /* every unfinished one, oldest first */
+    lf_seq **seqs;        /* (n_seqs) those of the step at hand */
+    int n_seqs, batch_rows, logits_max;
+    int n_active, pages_promised;
+    bool stepping;
+    lf_engine_info info;
+    char *path;
+};
+
+/* LF_EINVAL, calling the ids `what`, unless all are in the vocabulary. */
+lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids, size_t n_ids, lf_error *err);
+
+/* Appends the text that becomes certain with an id. A padded embedding has rows that are no token of the tokenizer: they have
+ * no text. */
+lf_status lf_append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
+                         lf_error *err);
+
+/* Pages that a sequence of n positions can come to hold: those of its positions, and one for the copy of a shared page. */
+int lf_pages_for(int n_positions);
+
+#endif
