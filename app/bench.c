@@ -185,10 +185,11 @@ static lf_status on_cell(void *cookie, const bench_result *results, int n, lf_er
 
 static int run(command *c)
 {
-    lf_error err;
+    lf_error err = {0};
     const bench_hooks hooks = {
         .canceled = is_canceled, .on_progress = on_progress, .on_cell = on_cell, .cookie = c};
     app_catch_interrupt();
+    app_progress_start(&c->progress, c->progress_text, c->quiet);
     c->table = stdout;
     if (c->json_path) {
         c->json = app_open_json(c->json_path);

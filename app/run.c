@@ -85,7 +85,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (!!o->prompt + !!o->prompt_file + !!o->prompts_path > 1)
-            app_usage_error(state, "-p, -f and --prompts: found more than one of them");
+            app_usage_error(state, "-p, -f and --prompts: found more than one, expected one");
         if (o->prompts_path && (o->interactive || o->dump_path || o->prediction_path))
             app_usage_error(state,
                             "--prompts: found with -i, --dump-logits or --prediction, expected without");
@@ -173,15 +173,21 @@ typedef struct session {
     bool out_of_memory; /* why on_token ended the generation, if it did */
 } session;
 
+/* Not before it has turned out to be one that the model takes. */
+static void show_prompt(session *s)
+{
+    if (s->shows_prompt) (void)fwrite(s->transcript.data, 1, s->transcript.len, s->text);
+    s->shows_prompt = false;
+}
+
 static bool on_prefill(void *cookie, int done, int total)
 {
     session *s = cookie;
     app_progress_draw(&s->prefill, (double)done / total);
-    if (done < total) return !app_interrupted;
-    app_progress_clear(&s->prefill);
-    /* now that it has turned out to be one that the model takes */
-    if (s->shows_prompt) (void)fwrite(s->transcript.data, 1, s->transcript.len, s->text);
-    s->shows_prompt = false;
+    if (done == total) {
+        app_progress_clear(&s->prefill);
+        show_prompt(s);
+    }
     return !app_interrupted;
 }
 
@@ -233,6 +239,7 @@ static lf_status generate(session *s, lf_error *err)
     lf_bytes predicted = {0};
     const run_options *o = s->options;
     lf_request_params params = o->request.params;
+    app_progress_start(&s->prefill, "reading the prompt", o->engine.quiet);
     lf_request_free(s->request);
     s->request = NULL;
     s->log.n = 0;
@@ -246,7 +253,6 @@ static lf_status generate(session *s, lf_error *err)
     params.on_token = on_token;
     params.on_prefill = on_prefill;
     params.cookie = s;
-    app_progress_start(&s->prefill, "reading the prompt", o->engine.quiet);
     LF_TRY(lf_request_submit(&s->request, s->engine, &params, err));
     LF_TRY(run_passes(s, err));
 done:
@@ -301,6 +307,7 @@ static int run_session(session *s, FILE *json, lf_error *err)
     s->shows_prompt = !o->hide_prompt && !o->interactive && s->transcript.len > 0;
     do {
         if (generate(s, err) != LF_OK) return app_fail(err);
+        show_prompt(s);                        /* with nothing to generate it was not read */
         if (ferror(s->text)) return EXIT_FAIL; /* main says why */
         if (json)
             code = app_write_json(json, o->json_path,

@@ -1,8 +1,6 @@
 #include "report.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 static double tokens_per_second(const bench_result *r, double seconds)
 {

@@ -49,8 +49,8 @@ typedef struct attend_call {
     float *scratch;
 } attend_call;
 
-/* Reading ahead: the next block comes into the caches a little at a turn while this one is computed on, so that
- * memory and arithmetic work at the same time. */
+/* Reading ahead: the next block comes into the caches a little at a turn while this one is computed on, so
+ * that memory and arithmetic work at the same time. */
 typedef struct read_ahead {
     const char *line, *end;   /* of the tile at hand, what is still to be read */
     const void *const *tiles; /* (n_tiles) those after it */
@@ -408,30 +408,31 @@ static void attend_one_group(const attend_call *call, const attend_phases *phase
     }
 }
 
-/* Steps of the products of a block of n_tiles, when all queries see all of it. */
-static int count_steps(const attend_call *call, lf_dtype dtype, int n_tiles)
+/* Register blocks that make up n_rows x n_cols accumulators. */
+static int count_blocks(int n_rows, int n_cols, int block)
 {
-    const int n_q = call->n_q, dim = call->layout->dim_padded,
-              inputs = dtype == LF_DTYPE_Q8_0 ? 4 : step_length(dtype);
-    const int score_rows = rows_of(n_q, score_block(dtype)), value_rows = rows_of(n_q, LANES_BLOCK);
-    const int score_cols = cols_beside(score_rows, score_block(dtype));
-    const int value_cols = cols_beside(value_rows, LANES_BLOCK);
-    return div_up(n_q, score_rows) * div_up(n_tiles, score_cols) * div_up(dim, inputs) +
-           div_up(n_q, value_rows) * div_up(dim, LF_TILE_POS * value_cols) * n_tiles * LF_TILE_POS /
-               step_length(dtype);
+    const int rows = rows_of(n_rows, block);
+    return div_up(n_rows, rows) * div_up(n_cols, cols_beside(rows, block));
 }
 
+/* Spreads the next block evenly over the steps of this one, counted as if all queries saw all of it. */
 static read_ahead plan_read_ahead(const attend_call *call, lf_dtype dtype, int n_tiles, int next_tile)
 {
-    const int tile_bytes = (int)call->layout->tile_bytes;
-    const int n_next = min_int(min_int(call->n_tiles - next_tile, LF_ATTN_TILES),
-                               READ_AHEAD_BYTES / tile_bytes);
-    const int n_turns = div_up(count_steps(call, dtype, n_tiles), TURN_STEPS);
+    const int dim = call->layout->dim_padded, tile_bytes = (int)call->layout->tile_bytes;
+    const int score_steps = div_up(dim, dtype == LF_DTYPE_Q8_0 ? 4 : step_length(dtype));
+    const int value_steps = n_tiles * LF_TILE_POS / step_length(dtype);
+    const int n_steps = count_blocks(call->n_q, n_tiles, score_block(dtype)) * score_steps +
+                        count_blocks(call->n_q, dim / LF_TILE_POS, LANES_BLOCK) * value_steps;
+    const int n_left = min_int(call->n_tiles - next_tile, LF_ATTN_TILES);
+    const int n_ahead = min_int(n_left, READ_AHEAD_BYTES / tile_bytes);
+    const int n_lines = n_ahead * (tile_bytes / LINE_BYTES);
     return (read_ahead){
+        .line = call->tiles[0], /* none left of this one: the first turn goes on to the next block's */
+        .end = call->tiles[0],
         .tiles = call->tiles + next_tile,
-        .n_tiles = n_next,
+        .n_tiles = n_ahead,
         .tile_bytes = tile_bytes,
-        .turn_bytes = div_up(n_next * (tile_bytes / LINE_BYTES), n_turns) * LINE_BYTES,
+        .turn_bytes = div_up(n_lines, div_up(n_steps, TURN_STEPS)) * LINE_BYTES,
     };
 }
 
