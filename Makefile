@@ -28,10 +28,14 @@ else ifeq ($(VARIANT),clang)
 CC       := $(CLANG)
 endif
 
+ifneq ($(SAN),)
+WARN     += -Wno-maybe-uninitialized # gcc sees ghosts in what its sanitizers insert
+endif
+
 # No -march=native and no -ffast-math: one binary for every x86-64, with the kernels chosen at start, and no sum in an
 # order of the compiler's choosing. -ffp-contract=off: a multiply-add is one rounding only where the code says fma.
 CFLAGS   := -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -ffp-contract=off -pthread $(WARN) -Werror $(SAN)
-CPPFLAGS := -Iinclude -Isrc -MMD -MP
+CPPFLAGS := -Iinclude -Isrc -MMD -MP $(if $(SAN),-DLF_TESTS_SHORT)
 LIBS     := -ljansson -lpcre2-8 -lutf8proc -lm -pthread
 
 # Fuzzers parse files and run no kernels, whose unrolled bodies take clang many minutes with both sanitizers.

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 
 enum {
-    READS = 5,             /* of the whole memory; the best counts */
+    READS = 2,             /* of the whole memory; the best counts */
     CHUNK_BYTES = 1 << 20, /* of one take, so that a slow thread takes less */
     ROUNDS = 1000,         /* of one ping-pong */
-    PING_PONGS = 10,       /* the best counts */
+    PING_PONGS = 3,        /* the best counts */
     SPINS_MAX = 10000,     /* after which the processor is offered to whoever waits for it */
 };
 

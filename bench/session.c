@@ -38,9 +38,13 @@ lf_status bench_session_open(bench_session *s, const bench_options *options, con
     *s = (bench_session){.options = options, .hooks = hooks};
     const int n_processors = lf_threads_processors();
     const int n_threads = options->n_threads ? options->n_threads : n_processors;
-    const size_t n_seconds = 2 * (size_t)n_together * (size_t)options->reps;
+    const size_t reps = (size_t)options->reps, n_seconds = 2 * (size_t)n_together * reps;
     s->seconds = malloc(n_seconds * sizeof *s->seconds);
-    if (!s->seconds) return lf_fail_memory(err, "repetitions", n_seconds * sizeof *s->seconds);
+    s->limits = malloc(2 * reps * sizeof *s->limits);
+    if (!s->seconds || !s->limits) {
+        status = lf_fail_memory(err, "repetitions", n_seconds * sizeof *s->seconds);
+        goto done;
+    }
     lf_kernels_init(&s->kernels, lf_cpu_flags() & options->cpu_mask);
     if (options->peer_command) LF_TRY(bench_peer_start(&s->peer, options->peer_command, hooks, err));
     LF_TRY(lf_threads_create(&s->threads, n_threads, n_threads <= n_processors, err));
@@ -59,6 +63,7 @@ void bench_session_close(bench_session *s)
     lf_threads_free(s->threads);
     bench_peer_stop(s->peer);
     free(s->seconds);
+    free(s->limits);
     *s = (bench_session){0};
 }
 
@@ -140,6 +145,7 @@ static void show_progress(bench_session *s, const bench_test *test, int n_seqs, 
     s->hooks->on_progress(s->hooks->cookie, what, (double)done / all);
 }
 
+/* Everything but the seconds and the ratios. */
 static bench_result result_of(const bench_session *s, const bench_test *test, int n_seqs, int depth,
                               const bench_limits *limits)
 {
@@ -164,21 +170,46 @@ static bench_result result_of(const bench_session *s, const bench_test *test, in
     };
 }
 
-lf_status bench_session_measure(bench_session *s, const bench_test *tests, int n_tests, int n_seqs, int depth,
-                                bench_result *results, lf_error *err)
+/* Probes, then runs one step, so that the caches hold what they hold amid decoding. */
+static lf_status probe_repetition(bench_session *s, int rep, lf_error *err)
+{
+    const bench_test step = {.kind = BENCH_ROWS, .n = 1};
+    double unused;
+    const bench_limits limits = bench_probe_measure(s->probe);
+    s->limits[rep] = limits.gbytes_per_s;
+    s->limits[s->options->reps + rep] = limits.core_to_core_ns;
+    return bench_rig_run(s->rig, &step, &unused, err);
+}
+
+static lf_status run_repetitions(bench_session *s, const bench_test *tests, int n_tests, int n_seqs,
+                                 int depth, double *ours, double *peers, lf_error *err)
 {
     lf_status status = LF_OK;
     const int reps = s->options->reps;
-    double *ours = s->seconds, *peers = s->seconds + n_tests * reps; /* (n_tests, reps) each */
     /* the repetition -1 is not counted; the peer has one of its own before its first */
-    for (int rep = -1; rep < reps; rep++)
-        for (int i = 0; i < n_tests; i++) {
+    for (int rep = -1; rep < reps; rep++) {
+        if (rep >= 0) LF_TRY(probe_repetition(s, rep, err));
+        /* backwards, for the peer's sake: rows are mostly listed upwards, and its cache has room for the first it meets */
+        for (int i = n_tests - 1; i >= 0; i--) {
             const int at = i * reps + (rep < 0 ? 0 : rep);
             show_progress(s, &tests[i], n_seqs, depth, rep + 1, reps + 1);
             LF_TRY(bench_rig_run(s->rig, &tests[i], &ours[at], err));
             if (s->peer && rep >= 0) LF_TRY(run_peer(s, &tests[i], n_seqs, depth, &peers[at], err));
         }
-    const bench_limits limits = bench_probe_measure(s->probe);
+    }
+done:
+    return status;
+}
+
+lf_status bench_session_measure(bench_session *s, const bench_test *tests, int n_tests, int n_seqs, int depth,
+                                bench_result *results, lf_error *err)
+{
+    const int reps = s->options->reps;
+    double *ours = s->seconds, *peers = s->seconds + n_tests * reps; /* (n_tests, reps) each */
+    const lf_status status = run_repetitions(s, tests, n_tests, n_seqs, depth, ours, peers, err);
+    if (status != LF_OK) return status;
+    const bench_limits limits = {.gbytes_per_s = bench_spread_of(s->limits, reps).median,
+                                 .core_to_core_ns = bench_spread_of(s->limits + reps, reps).median};
     for (int i = 0; i < n_tests; i++) {
         results[i] = result_of(s, &tests[i], n_seqs, depth, &limits);
         results[i].seconds = bench_spread_of(ours + i * reps, reps);
@@ -190,6 +221,5 @@ lf_status bench_session_measure(bench_session *s, const bench_test *tests, int n
         peer->kv_type = peer_kv_type(s->options);
         peer->seconds = bench_spread_of(peers + i * reps, reps);
     }
-done:
-    return status;
+    return LF_OK;
 }

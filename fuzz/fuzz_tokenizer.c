@@ -39,7 +39,9 @@ static lf_tokenizer *make_byte_level(const char *pre)
     require(lf_tokenizer_new(&t, &err) == LF_OK && load_ranks(t, &err) == LF_OK);
     lf_pretokenizer_free(&t->pretokenizer);
     require(lf_pretokenizer_add_named(&t->pretokenizer, lf_gguf_pre_find(pre), "pre", &err) == LF_OK);
-    require(lf_load_special(t, 260, &err) == LF_OK && lf_tokenizer_finish(t, "pre", &err) == LF_OK);
+    require(lf_vocab_add(&t->vocab, "<x>", 3, LF_TOKEN_NORMAL, "pre", &err) == LF_OK);
+    require(lf_load_special(t, t->vocab.n - 1, &err) == LF_OK &&
+            lf_tokenizer_finish(t, "pre", &err) == LF_OK);
     return t;
 }
 

@@ -162,7 +162,8 @@ int count_mismatches(const reference *ref, const lf_model *m, const lf_kernels *
     uint64_t rng = s->seed;
     lf_kv_pool *pool = make_pool(ref, m, kv_dtype, &shape);
     lf_kv_pool_shuffle(pool, rng_next(&rng));
-    assert_ok(lf_threads_create(&threads, s->n_threads, false, &err), &err);
+    const int n_threads = TESTS_SHORT && s->n_threads > 2 ? 2 : s->n_threads;
+    assert_ok(lf_threads_create(&threads, n_threads, false, &err), &err);
     assert_ok(lf_forward_create(&forward, m, kernels, threads, &shape.layout, s->rows_max, s->rows_max, &err),
               &err);
     lf_kv_seq **seqs = checked_calloc((size_t)ref->n_seqs, sizeof *seqs);

@@ -388,6 +388,10 @@ static void test_errors_of_paths_and_limits(void **state)
         {{"run", "-m", tiny_dir, "-c", "2000", "-f", prompt_path}, {"prompt: found 3000 tokens", "2000"}},
         {{"run", "-m", tiny_dir, "-c", "9999999", "-p", "a"},
          {"context size: found 9999999", "at most 200000"}},
+        {{"run", "-m", tiny_dir, "--prompts", in_no_dir}, {in_no_dir, "cannot open", "No such file"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--trace", in_no_dir}, {in_no_dir, "cannot write"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--prediction", in_no_dir}, {in_no_dir, "cannot open"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "-l", "128+1"}, {"128"}},
         {{"run", "-m", tiny_dir, "-p", ""}, {"prompt: found no tokens, expected at least 1"}},
         {{"run", "-m", tiny_dir, "-p", "a", "--cache-type", "q4_k"}, {"KV dtype: found q4_k", "q8_0"}},
         {{"run", "-m", tiny_dir, "-p", "a", "--weight-type", "q6_k"}, {"q6_k", "block of 256"}},
@@ -664,6 +668,147 @@ static void test_interactive(void **state)
     free_result(&r);
 }
 
+/* What is proposed changes the number of passes and nothing else. */
+static void test_proposers(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"none", "ngram", "jacobi"}, *const temps[] = {"0", "0.7"};
+    for (size_t t = 0; t < 2; t++) {
+        json_t *plain = NULL;
+        for (size_t i = 0; i < 3; i++) {
+            result r = run_cli("run", "-m", tiny_dir, "-p", "abc abc abc", "-n", "150", "--ignore-eos",
+                               "--temp", temps[t], "--proposer", names[i], "--draft-max", "5", "--logprobs",
+                               "2", "--json", "-");
+            expect_success(&r);
+            json_t *root = parse_json(r.out);
+            assert_string_equal(string_of(root, "proposer"), names[i]);
+            assert_true(integer_of(root, "accepted") <= integer_of(root, "proposed"));
+            assert_int_equal(integer_of(root, "passes") + integer_of(root, "accepted"), 150);
+            assert_true((integer_of(root, "proposed") > 0) == (i > 0));
+            assert_int_equal(json_array_size(json_object_get(root, "logprobs")), 150);
+            if (!plain) plain = json_incref(root);
+            assert_true(json_equal(json_object_get(root, "tokens"), json_object_get(plain, "tokens")));
+            assert_true(json_equal(json_object_get(root, "logprobs"), json_object_get(plain, "logprobs")));
+            json_decref(root);
+            free_result(&r);
+        }
+        json_decref(plain);
+    }
+    result r = run_cli("run", "-m", tiny_dir, "-p", "abc abc abc", "-n", "150", "--ignore-eos", "--proposer",
+                       "ngram", "--color");
+    expect_success(&r);
+    assert_non_null(strstr(r.err, "guesses accepted (ngram)"));
+    assert_non_null(strstr(r.out, "\033[32m"));
+    free_result(&r);
+}
+
+/* Results come in the order of the input, and each is what the request alone would have given. */
+static void test_many_requests(void **state)
+{
+    (void)state;
+    static const char input[] = "{\"prompt\": \"first\", \"id\": \"a\", \"n_predict\": 40}\n\n"
+                                "{\"prompt\": \"second\", \"temperature\": 0.8, \"seed\": 3}\n"
+                                "{\"prompt\": \"third\", \"proposer\": \"jacobi\", \"stop\": [\"zzzzzz\"]}\n";
+    static const char *const single[][8] = {
+        {"-p", "first", "-n", "40"}, {"-p", "second", "--temp", "0.8", "--seed", "3"}, {"-p", "third"}};
+    char path[512], trace_path[512];
+    write_file(temp_path(path, "requests"), input, strlen(input));
+    result r = run_cli("run", "-m", tiny_dir, "--prompts", path, "--parallel", "2", "-n", "25",
+                       "--ignore-eos", "--trace", temp_path(trace_path, "trace"));
+    expect_success(&r);
+    char *line = r.out;
+    for (size_t i = 0; i < 3; i++) {
+        char *end = strchr(line, '\n');
+        assert_non_null(end);
+        *end = '\0';
+        json_t *root = parse_json(line);
+        line = end + 1;
+        assert_int_equal(integer_of(root, "index"), i);
+        assert_true((json_object_get(root, "id") != NULL) == (i == 0));
+        const char *args[ARGS_MAX] = {"run", "-m", tiny_dir, "-q", "--ignore-eos", "--no-display-prompt",
+                                      "-n",  "25"};
+        memcpy(args + 8, single[i], sizeof single[i]);
+        char *text = success_text(run_with(&(streams){0}, args));
+        text[strlen(text) - 1] = '\0';
+        assert_string_equal(string_of(root, "text"), text);
+        free(text);
+        json_decref(root);
+    }
+    assert_int_equal(*line, '\0');
+    free_result(&r);
+
+    json_int_t emitted = 0;
+    char *trace = read_file(trace_path, NULL);
+    for (line = trace; *line; line = strchr(line, '\n') + 1) {
+        json_t *root = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+        emitted += integer_of(root, "emitted");
+        json_decref(root);
+    }
+    assert_int_equal(emitted, 40 + 25 + 25);
+    free(trace);
+}
+
+static void test_bad_requests(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *fragment;
+    } cases[] = {
+        {"{\"prompt\": 3}", "prompt: found another type, expected a string"},
+        {"{\"n_predict\": 3}", "found no prompt"},
+        {"{\"prompt\": \"a\", \"max_tokens\": 3}", "found the key \"max_tokens\""},
+        {"{\"prompt\": \"a\", \"n_predict\": 2.5}", "n_predict: found another type, expected a whole number"},
+        {"{\"prompt\": \"a\", \"top_p\": \"1\"}", "top_p: found another type, expected a number"},
+        {"{\"prompt\": \"a\", \"top_p\": 1.5}", "top_p: found 1.5, expected 0 to 1"},
+        {"{\"prompt\": \"a\", \"seed\": -1}", "seed: found another type"},
+        {"{\"prompt\": \"a\", \"ignore_eos\": 1}", "ignore_eos: found another type, expected true or false"},
+        {"{\"prompt\": \"a\", \"stop\": [\"x\", 1]}", "stop: found another type"},
+        {"{\"prompt\": \"a\", \"stop\": \"\"}", "stop string 0 is empty"},
+        {"{\"prompt\": \"a\", \"proposer\": \"magic\"}", "magic"},
+        {"{\"prompt\": \"\"}", "found no tokens"},
+        {"[1]", "expected a JSON object"},
+        {"{\"prompt\": \"a\"", "expected a JSON object"},
+        {"{\"prompt\": \"a\", \"prompt\": \"b\"}", "expected a JSON object"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char input[256];
+        static const char *const args[] = {"run", "-m", tiny_dir, "--prompts", "-", "-n", "1", NULL};
+        (void)snprintf(input, sizeof input, "\n{\"prompt\": \"fine\"}\n%s\n", cases[i].line);
+        result r = run_with(&(streams){.in = input}, args);
+        assert_int_equal(r.out_len, 0);
+        expect_error(&r, args, 1, (const char *const[]){"-: line 3: ", cases[i].fragment, NULL});
+    }
+}
+
+static void test_stop_text_and_bias(void **state)
+{
+    (void)state;
+    char stop[3] = "", bias[32];
+    char *text = tiny_text(NULL, "-p", "abc", "-n", "60", "--no-display-prompt");
+    for (size_t i = 10; text[i + 1] && !stop[0]; i++) /* two characters to stop at */
+        if (text[i] > ' ' && text[i] < 127 && text[i + 1] > ' ' && text[i + 1] < 127)
+            memcpy(stop, text + i, 2);
+    assert_int_equal(strlen(stop), 2);
+    char *stopped = tiny_text(NULL, "-p", "abc", "-n", "60", "--no-display-prompt", "-r", "never", "-r",
+                              stop);
+    *strstr(text, stop) = '\0';
+    stopped[strlen(stopped) - 1] = '\0';
+    assert_same_text(stopped, text);
+
+    result r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "1", "--ignore-eos", "--json", "-");
+    json_t *root = parse_json(r.out);
+    const json_int_t first = json_integer_value(json_array_get(json_object_get(root, "tokens"), 0));
+    json_decref(root);
+    free_result(&r);
+    (void)snprintf(bias, sizeof bias, "%d-inf", (int)first);
+    r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "50", "--ignore-eos", "--json", "-", "-l", bias);
+    root = parse_json(r.out);
+    for (size_t i = 0; i < 50; i++)
+        assert_int_not_equal(json_integer_value(json_array_get(json_object_get(root, "tokens"), i)), first);
+    json_decref(root);
+    free_result(&r);
+}
+
 static void test_timings_and_quiet(void **state)
 {
     (void)state;
@@ -901,7 +1046,7 @@ static void test_install(void **state)
         print_message("skipped: installing is tested from the checkout, in its release variant\n");
         skip();
     }
-    run_shell("make -s install DESTDIR='%s' PREFIX=/usr", temp_path(root, "root"));
+    run_shell("make -s VARIANT=release install DESTDIR='%s' PREFIX=/usr", temp_path(root, "root"));
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         (void)snprintf(path, sizeof path, "%s/usr/%s", root, files[i]);
         if (access(path, R_OK) != 0) fail_msg("%s: not installed", path);
@@ -935,6 +1080,10 @@ int main(void)
         cmocka_unit_test(test_sampling_repeats),
         cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_interactive),
+        cmocka_unit_test(test_proposers),
+        cmocka_unit_test(test_many_requests),
+        cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_stop_text_and_bias),
         cmocka_unit_test(test_timings_and_quiet),
         cmocka_unit_test(test_dump_logits),
         cmocka_unit_test(test_interrupt),

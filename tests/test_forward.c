@@ -79,8 +79,9 @@ static void test_every_row_count_and_thread_count(void **state)
         lf_model m;
         reference ref;
         load_random_model(&m, &config, dtypes[i], 21 + i);
-        make_reference(&ref, &m, &kernels, LF_DTYPE_BF16, 1, 600, 600, 6);
-        for (int rows = 1; rows <= 19; rows++) {
+        make_reference(&ref, &m, &kernels, LF_DTYPE_BF16, 1, TESTS_SHORT ? 300 : 600, TESTS_SHORT ? 300 : 600,
+                       6);
+        for (int rows = 1; rows <= 19; rows += TESTS_SHORT ? 6 : 1) {
             const int n = rows == 18 ? 64 : rows == 19 ? 512 : rows;
             const schedule s = {.n_threads = 1 + rows % 4,
                                 .rows_max = n,
@@ -107,7 +108,7 @@ static void test_every_batch_size(void **state)
     lf_kernels_init(&kernels, levels[kernel_levels(levels) - 1]);
     load_random_model(&m, &config, LF_DTYPE_Q8_0, 31);
     make_reference(&ref, &m, &kernels, LF_DTYPE_BF16, 32, 20, 80, 7);
-    for (int batch = 1; batch <= 32; batch++) {
+    for (int batch = 1; batch <= 32; batch += TESTS_SHORT ? 10 : 1) {
         const schedule s = {.n_threads = 1 + batch % 4,
                             .rows_max = 200,
                             .chunk_min = 1,

@@ -298,7 +298,7 @@ static int count_different(const expected *want, int n, const lf_model *m, const
 static conditions draw_conditions(uint64_t *rng)
 {
     static const int chunks[] = {1, 7, 64, 512};
-    conditions c = {.n_threads = 1 + (int)(rng_next(rng) % 4),
+    conditions c = {.n_threads = 1 + (int)(rng_next(rng) % (TESTS_SHORT ? 2 : 4)),
                     .prefix_cache = rng_next(rng) % 2,
                     .mixed = true,
                     .n_seqs = 1 + (int)(rng_next(rng) % N_SEQS),
@@ -335,7 +335,7 @@ static void test_outputs_are_those_of_plain_decoding(void **state)
     static const lf_dtype caches[] = {LF_DTYPE_BF16, LF_DTYPE_F32, LF_DTYPE_F16, LF_DTYPE_Q8_0};
     static expected want[N_SEQS];
     unsigned levels[4];
-    const int n_levels = kernel_levels(levels), rounds = 8 * law_factor();
+    const int n_levels = kernel_levels(levels), rounds = TESTS_SHORT ? 1 : 8 * law_factor();
     uint64_t rng = 99;
     int n_generations = 0;
     for (int w = 0; w < 8; w++) {
@@ -347,7 +347,12 @@ static void test_outputs_are_those_of_plain_decoding(void **state)
             lf_kernels_init(&k, levels[level]);
             const bool slow = levels[level] == 0, fastest = level == n_levels - 1;
             const lf_dtype kv = caches[(w + level) % 4];
-            const int n = slow ? 4 : N_SEQS, n_rounds = slow ? 1 : fastest ? rounds : (rounds + 7) / 8;
+            const int n = slow          ? 4
+                          : TESTS_SHORT ? 8
+                                        : N_SEQS,
+                      n_rounds = slow      ? 1
+                                 : fastest ? rounds
+                                           : (rounds + 7) / 8;
             make_expected(want, n, &m, &k, kv, slow ? 20 : w == 0 ? N_PROMPT_MAX : 80, 7 + (uint64_t)w);
             for (int i = 0; i < n_rounds; i++) {
                 const conditions c = draw_conditions(&rng);
@@ -363,7 +368,7 @@ static void test_outputs_are_those_of_plain_decoding(void **state)
         lf_model_free(&m);
     }
     print_message("%d generations\n", n_generations);
-    assert_true(n_levels < 4 || n_generations >= 2000);
+    assert_true(TESTS_SHORT || n_levels < 4 || n_generations >= 2000);
 }
 
 /* Every proposer, and every number of candidates, by itself; and that right guesses do save passes. */
@@ -381,7 +386,7 @@ static void test_each_proposer_and_width(void **state)
     load_random_model(&m, &config, LF_DTYPE_BF16, 600);
     make_expected(want, 12, &m, &k, LF_DTYPE_BF16, 60, 8);
     for (int p = 0; p < 4; p++)
-        for (int width = 2; width <= 32; width += width < 8 ? 1 : 8) {
+        for (int width = 2; width <= 32; width += width < 8 && !TESTS_SHORT ? 1 : 8) {
             const conditions c = {.n_threads = 2,
                                   .rows_max = 120,
                                   .n_seqs = 6,

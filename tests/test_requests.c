@@ -95,7 +95,7 @@ static void check_pages(const lf_engine *e)
 static void test_random_schedules(void **state)
 {
     (void)state;
-    enum { OPEN_MAX = 20, STEPS = 100000 };
+    enum { OPEN_MAX = 20, STEPS = TESTS_SHORT ? 6000 : 100000 };
     static const char *const proposers[] = {"none", "ngram", "jacobi"};
     lf_error err;
     lf_engine *e, *alone;
@@ -140,7 +140,7 @@ static void test_random_schedules(void **state)
         assert_ok(lf_engine_step(e, &busy, NULL, &err), &err);
         check_pages(e);
     }
-    assert_true(n_checked > 100);
+    assert_true(n_checked > (TESTS_SHORT ? 10 : 100));
     for (int i = 0; i < OPEN_MAX; i++) lf_request_free(open[i]);
     check_pages(e);
     assert_int_equal(e->n_active, 0);
@@ -322,7 +322,7 @@ static void test_stop_strings(void **state)
 static void test_sampled_tokens_have_the_models_distribution(void **state)
 {
     (void)state;
-    enum { N = 6000, VOCAB = 40 };
+    enum { N = TESTS_SHORT ? 1500 : 6000, VOCAB = 40 };
     static const char *const proposers[] = {"none", "ngram", "jacobi"};
     lf_error err;
     lf_engine *e;

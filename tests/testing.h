@@ -10,6 +10,13 @@
 
 #include "lookfar.h"
 
+/* Whether long tests run a part of their cases only: under sanitizers, which slow them ten times and look for other things. */
+#ifdef LF_TESTS_SHORT
+enum { TESTS_SHORT = 1 };
+#else
+enum { TESTS_SHORT = 0 };
+#endif
+
 /* Passes when expr is LF_OK; otherwise fails with the text of err. */
 #define assert_ok(expr, err)                                                                                 \
     do {                                                                                                     \

@@ -23,7 +23,10 @@
 #include <string.h>
 
 enum {
-    QUERIES_MAX = LF_GROUP_MAX, /* query vectors that one attention call handles: at least one row of a group */
+    QUERIES_MAX =
+        LF_GROUP_MAX, /* query vectors that one attention call handles: at least one row of a group */
+    TILES_PER_CALL =
+        256, /* tiles of one attention call: blocks enough that one is fetched while another is computed */
     TILES_PER_TAKE = 8, /* weight tiles of one take */
 };
 
@@ -372,7 +375,7 @@ static int visible_positions(const tile_list *list, int pos)
     return (list->n_selected + pos / LF_TILE_POS - list->recent_tile) * LF_TILE_POS + pos % LF_TILE_POS + 1;
 }
 
-static void gather_tiles(const void *tiles[LF_ATTN_TILES], const tile_list *list, int first, int n)
+static void gather_tiles(const void *tiles[TILES_PER_CALL], const tile_list *list, int first, int n)
 {
     for (int i = 0; i < n; i++) {
         const int j = first + i;
@@ -398,9 +401,9 @@ static void attend_unit(const lf_forward *f, attend_state *s, int i_layer, int i
     memset(s->o, 0, (size_t)n_q * width * sizeof *s->o);
 
     const int n_pos = visible_positions(&list, f->rows[end - 1].pos);
-    for (int first = 0; first < n_pos; first += LF_ATTN_POS) {
-        const void *tiles[LF_ATTN_TILES];
-        const int n_tiles = min_int((n_pos - first + LF_TILE_POS - 1) / LF_TILE_POS, LF_ATTN_TILES);
+    for (int first = 0; first < n_pos; first += TILES_PER_CALL * LF_TILE_POS) {
+        const void *tiles[TILES_PER_CALL];
+        const int n_tiles = min_int((n_pos - first + LF_TILE_POS - 1) / LF_TILE_POS, TILES_PER_CALL);
         gather_tiles(tiles, &list, first / LF_TILE_POS, n_tiles);
         for (int i = 0; i < n_q; i++) {
             const int visible = visible_positions(&list, f->rows[begin + i / group].pos) - first;

@@ -247,6 +247,7 @@ void lf_pick_logprobs(lf_picker *p, const float *logits, int32_t id, float *logp
     const float max = logits[argmax(logits, p->n_vocab)];
     double sum = 0.0;
     for (int i = 0; i < p->n_vocab; i++) sum += exp((double)(logits[i] - max));
+    /* cppcheck-suppress invalidFunctionArg ; the highest logit alone adds 1 */
     const double log_sum = log(sum);
     *logprob = (float)((double)(logits[id] - max) - log_sum);
     if (n_top == 0) return;

@@ -45,12 +45,6 @@ static int compare_scores(const void *a, const void *b)
     return (x < y) - (x > y); /* highest first */
 }
 
-/* Only these can come out of a merge; the other kinds are not made of text. */
-static bool is_text(lf_token_kind kind)
-{
-    return kind == LF_TOKEN_NORMAL || kind == LF_TOKEN_USER_DEFINED;
-}
-
 /* ranks (n_vocab): how many different scores are higher than that of the token; LF_RANK_NONE unless it is text. */
 static lf_status rank_scores(const lf_tokenizer *t, uint32_t *ranks, const char *name, lf_error *err)
 {
@@ -69,7 +63,7 @@ static lf_status rank_scores(const lf_tokenizer *t, uint32_t *ranks, const char 
         if (n == 0 || sorted[n - 1] > sorted[i]) sorted[n++] = sorted[i];
     for (int32_t id = 0; id < t->n_vocab; id++) {
         const float *found = bsearch(&t->scores[id], sorted, n, sizeof *sorted, compare_scores);
-        ranks[id] = is_text((lf_token_kind)t->vocab.kinds[id]) ? (uint32_t)(found - sorted) : LF_RANK_NONE;
+        ranks[id] = lf_is_text((lf_token_kind)t->vocab.kinds[id]) ? (uint32_t)(found - sorted) : LF_RANK_NONE;
     }
     free(sorted);
     return LF_OK;
@@ -79,7 +73,7 @@ static lf_status rank_scores(const lf_tokenizer *t, uint32_t *ranks, const char 
 static lf_status add_symbols(lf_tokenizer *t, const char *name, lf_error *err)
 {
     for (int32_t id = 0; id < t->n_vocab; id++) {
-        if (!is_text((lf_token_kind)t->vocab.kinds[id])) continue;
+        if (!lf_is_text((lf_token_kind)t->vocab.kinds[id])) continue;
         size_t len;
         lf_vocab_piece(&t->vocab, id, &len);
         for (size_t i = 0, step; i < len; i += step) {

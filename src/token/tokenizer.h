@@ -46,7 +46,8 @@ const char *lf_tokenizer_chat_template(const lf_tokenizer *t); /* Jinja text, or
 const char *lf_tokenizer_piece(const lf_tokenizer *t, int32_t id, size_t *len);
 
 /* Appends the ids of text[0..len) to out, without bos. The text may hold any bytes; bytes that are not UTF-8 are
- * encoded as themselves where the vocabulary has bytes, else as the unknown token. parse_special: names of special
+ * encoded as themselves where the vocabulary has bytes, else as the unknown token (only a SentencePiece tokenizer.model
+ * reads each of them as U+FFFD, as its library does). parse_special: names of special
  * tokens in the text ("<|eot_id|>") become those tokens; otherwise they are plain text. Time is linear in len up to a
  * logarithm. LF_ENOMEM; LF_ELIMIT for a text over 1 GiB. */
 lf_status lf_tokenizer_encode(const lf_tokenizer *t, const char *text, size_t len, bool parse_special,
@@ -54,12 +55,13 @@ lf_status lf_tokenizer_encode(const lf_tokenizer *t, const char *text, size_t le
 
 /* Streaming detokenisation: appends the bytes that became certain with this token, only whole UTF-8 code points; an
  * incomplete tail waits in the state. lf_detok_finish appends what is left (U+FFFD for an incomplete tail). A byte that
- * can never become UTF-8 comes out as U+FFFD at once. Control tokens give text only when `special`. Zero-initialise
- * the state; at_start is how SentencePiece's leading space of the first piece is dropped. */
+ * can never become UTF-8 comes out as U+FFFD at once. Control and unknown tokens give text only when `special`.
+ * Zero-initialise the state; `started` is how SentencePiece's leading space of the first piece is dropped. An error
+ * leaves state and out as they were. */
 typedef struct lf_detok {
     uint8_t tail[4];
     uint8_t n_tail;
-    bool started; /* set by the first token; set it beforehand when the text continues an earlier one */
+    bool started; /* set by the first token that is text; set it beforehand to continue an earlier text */
 } lf_detok;
 lf_status lf_detok_push(lf_detok *state, const lf_tokenizer *t, int32_t id, bool special, lf_bytes *out,
                         lf_error *err);

@@ -28,6 +28,12 @@ void lf_vocab_free(lf_vocab *v);
 /* The id of a piece, or LF_TOKEN_NONE. */
 int32_t lf_vocab_find(const lf_vocab *v, const char *piece, size_t len);
 
+/* Of the tokens of a SentencePiece vocabulary, only these can come out of a merge; the others are not made of text. */
+static inline bool lf_is_text(lf_token_kind kind)
+{
+    return kind == LF_TOKEN_NORMAL || kind == LF_TOKEN_USER_DEFINED;
+}
+
 /* The id of the piece "<0x0A>" of a byte, or LF_TOKEN_NONE; and the byte of such a piece, or -1. */
 int32_t lf_vocab_find_byte(const lf_vocab *v, uint8_t byte);
 int lf_byte_of_piece(const char *piece, size_t len);

@@ -1,11 +1,10 @@
 /* A tokenizer as GGUF metadata: the keys of load_gguf.c.
  *
  * GGUF knows two kinds of tokenizer. A code-point vocabulary is written as SentencePiece with scores; one that came with
- * merges gets the score -rank for what a merge makes, which says the same as long as each token's merges follow each
- * other in the list, as they do where the list was made from scores. A byte-level vocabulary is written with its merges
- * and the name of its pre-tokeniser. What GGUF cannot say is LF_EUNSUPPORTED, with three exceptions that only show in
- * odd texts: the flags of added tokens, Metaspace's not adding a prefix to a text that begins with a space, and equal
- * ranks (of two ways to make one token; they are written in the order of their parts). */
+ * merges, which were made from scores, gets scores from them again. A byte-level vocabulary is written with its merges
+ * and the name of its pre-tokeniser. What GGUF cannot say is LF_EUNSUPPORTED, with three exceptions that show in odd
+ * texts only: the flags of added tokens; Metaspace, which adds no prefix to a text that begins with a space; and the
+ * equal ranks of two ways to make one token, which are written in the order of their parts. */
 #include "token/gguf_keys.h"
 #include "token/load.h"
 #include "token/utf8.h"
@@ -81,23 +80,50 @@ done:
 
 /* ---- SentencePiece ---- */
 
-/* scores (n_vocab), zero before: -1 - rank for the tokens that merges make. */
+/* scores (n_vocab), zero before: those of the tokens that merges make.
+ *
+ * The merges of one token have one score. Where those of several tokens alternate in the list, as they do for the runs
+ * of spaces in Llama 2's tokenizer.json, the tokens had equal scores once, and get equal ones again: -1 - rank of the
+ * first merge of the group. A group ends where every token of it has had its last merge. */
 static lf_status scores_from_merges(const writer *w, float *scores)
 {
     const uint32_t n = w->t->merges.n;
     lf_merge *merges = lf_merges_sorted(&w->t->merges);
-    if (!merges) return fail_memory(w, n * sizeof *merges);
+    uint32_t *last = malloc((size_t)w->t->vocab.n *
+                            sizeof *last); /* of each token that is made: its last merge */
     lf_status status = LF_OK;
-    for (uint32_t i = 0; i < n && status == LF_OK; i++) {
-        const int32_t id = merges[i].id;
-        if (scores[id] < 0 && merges[i - 1].id != id)
-            status = lf_fail(w->err, LF_EUNSUPPORTED,
-                             "token %d: found its merges apart from each other, which no GGUF can say",
-                             (int)id);
-        else if (scores[id] == 0)
-            scores[id] = -1 - (float)merges[i].rank;
+    if (!merges || !last) LF_TRY(fail_memory(w, n * sizeof *merges));
+    for (uint32_t i = 0; i < n; i++) last[merges[i].id] = i;
+    for (uint32_t i = 0, first = 0, end = 0; i < n; i++) {
+        if (i > end) first = end = i;
+        if (last[merges[i].id] > end) end = last[merges[i].id];
+        scores[merges[i].id] = -1 - (float)first;
     }
+done:
+    free(last);
     free(merges);
+    return status;
+}
+
+/* With scores, whatever can be merged is: every split of a piece in two must be one of the merges. */
+static lf_status check_merges_are_complete(const writer *w)
+{
+    const lf_tokenizer *t = w->t;
+    const size_t n = (size_t)t->vocab.n;
+    lf_merges possible = {0};
+    lf_status status;
+    uint32_t *ranks = malloc(n * sizeof *ranks);
+    if (!ranks) return fail_memory(w, n * sizeof *ranks);
+    for (size_t i = 0; i < n; i++) ranks[i] = lf_is_text((lf_token_kind)t->vocab.kinds[i]) ? 0 : LF_RANK_NONE;
+    LF_TRY(lf_merges_derive(&possible, &t->vocab, ranks, w->err));
+    if (possible.n != t->merges.n)
+        LF_TRY(
+            lf_fail(w->err, LF_EUNSUPPORTED,
+                    "found %u merges in a vocabulary that allows %u, which no scores in a GGUF can express",
+                    (unsigned)t->merges.n, (unsigned)possible.n));
+done:
+    lf_merges_free(&possible);
+    free(ranks);
     return status;
 }
 
@@ -107,11 +133,14 @@ static lf_status write_scores(const writer *w)
     lf_status status = LF_OK;
     float *scores = calloc((size_t)w->n, sizeof *scores);
     if (!scores) return fail_memory(w, (size_t)w->n * sizeof *scores);
-    if (t->scores)
+    if (t->scores) {
         memcpy(scores, t->scores, (size_t)t->n_vocab * sizeof *scores);
-    else
-        status = scores_from_merges(w, scores);
-    if (status == LF_OK) lf_gguf_set_array(w->w, LF_GGUF_SCORES, LF_GGUF_F32, scores, (size_t)w->n);
+    } else {
+        LF_TRY(check_merges_are_complete(w));
+        LF_TRY(scores_from_merges(w, scores));
+    }
+    lf_gguf_set_array(w->w, LF_GGUF_SCORES, LF_GGUF_F32, scores, (size_t)w->n);
+done:
     free(scores);
     return status;
 }

@@ -14,6 +14,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+import tempfile
 
 import sentencepiece
 import tiktoken
@@ -112,6 +113,61 @@ def llama3(folder):
     return Tiktoken(tiktoken.Encoding("llama3", pat_str=LLAMA3, mergeable_ranks=ranks, special_tokens=special_tokens))
 
 
+def alphabet():
+    """GPT-2's character for each byte."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+# ---- real vocabularies as tokenizer.json, in the forms that models ship; made here, so compared live only ----
+
+
+def save(folder, name, tokenizer):
+    path = pathlib.Path(folder) / f"{name}.json"
+    tokenizer.save(str(path))
+    return path
+
+
+def llama3_as_json(folder):
+    """As transformers converts it: every split of a token in two is a merge, in the order of the ranks."""
+    source = llama3(DATA / "tokenizers/llama3").model
+    table = {byte: char for char, byte in alphabet().items()}
+    ranks = source._mergeable_ranks
+    merges = []
+    for token, rank in ranks.items():
+        splits = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
+        splits = [pair for pair in splits if pair[0] in ranks and pair[1] in ranks]
+        merges += sorted(splits, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+    write = lambda token: "".join(table[byte] for byte in token)
+    model = models.BPE(
+        vocab={write(token): rank for token, rank in ranks.items()},
+        merges=[(write(left), write(right)) for left, right in merges],
+        ignore_merges=True,
+    )
+    tokenizer = tokenizers.Tokenizer(model)
+    split = pre_tokenizers.Split(Regex(LLAMA3), behavior="isolated")
+    byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte])
+    tokenizer.decoder = decoders.ByteLevel()
+    names = sorted(source.special_tokens_set, key=source.encode_single_token)
+    tokenizer.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in names])
+    return save(folder, "llama3", tokenizer)
+
+
+def qwen2_as_json(folder):
+    return save(folder, "qwen2", qwen2(DATA / "tokenizers/qwen2.5").tokenizer)
+
+
+def smollm_as_json(folder):
+    """The stages of SmolLM over the vocabulary of GPT-2."""
+    byte = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    steps = [pre_tokenizers.Digits(individual_digits=True), byte]
+    return save(folder, "smollm", byte_level(DATA / "tokenizers/gpt2", steps).tokenizer)
+
+
+LIVE = {"llama3-json": llama3_as_json, "qwen2.5-json": qwen2_as_json, "smollm-json": smollm_as_json}
+
 # These decode otherwise: <unk> has a text of its own, and added tokens come out normalised.
 DECODE_OTHERWISE = ["plain-model", "byte-level"]
 
@@ -200,13 +256,6 @@ def vectors(name):
 # ---- the text of random ids, as Python decodes their bytes ----
 
 
-def alphabet():
-    """GPT-2's character for each byte."""
-    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(256) if byte not in own]
-    return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(rest)}
-
-
 def byte_level_bytes(tokenizer):
     table, specials = alphabet(), tokenizer.get_added_tokens_decoder()
     for id in range(tokenizer.get_vocab_size()):
@@ -271,9 +320,12 @@ def main():
     args = parser.parse_args()
     ok, recorded = True, []
     all_cases = cases()
+    scratch = tempfile.TemporaryDirectory()
     texts = [token_strings.text(i) for i in range(token_strings.COUNT)]
     corrupt = [token_strings.text(i, corrupt=True) for i in range(token_strings.COUNT)]
-    for name in args.names or all_cases:
+    for name in args.names or [*all_cases, *LIVE]:
+        if name in LIVE:
+            all_cases[name] = (LIVE[name](scratch.name), tokenizer_json, True, False)
         path, make, special, any_bytes = all_cases[name]
         source, make = all_cases[SAME_AS.get(name, name)][:2]
         reference = make(source)
@@ -286,6 +338,8 @@ def main():
             if mode == "plain" and name not in DECODE_OTHERWISE:
                 back = lookfar_decode(args.helper, path, expected)
                 ok &= compare(name, "decoded", inputs, [reference.decode(ids) for ids in expected], back)
+            if name in LIVE:
+                continue
             relative = path.relative_to(GOLDEN) if path.is_relative_to(GOLDEN) else path.relative_to(DATA)
             where = "golden" if path.is_relative_to(GOLDEN) else "data"
             recorded.append(f"{name} {mode} {where} {relative}\n" + "\n".join(hashes(expected)) + "\n")

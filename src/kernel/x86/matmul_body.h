@@ -107,29 +107,35 @@ ALWAYS_INLINE void float_patch(const span *s, lf_dtype dtype, int rows, int cols
 
 /* ---- quantised formats: exact integer products of blocks, then their scales ---- */
 
-/* The four-bit values of group g (0..7) of a block. */
-ALWAYS_INLINE byte_lanes load_nibbles(const packed_nibbles q, int g)
+/* Group v + 4 half (v: 0..3) of four-bit values. */
+ALWAYS_INLINE byte_lanes load_nibbles(const packed_nibbles q, int v, int half)
 {
-    const byte_lanes pair = bytes_load(q[g % 4][0]);
-    return bytes_and(g < 4 ? pair : bytes_shift(pair, -4), 0x0f);
+    const byte_lanes pair = bytes_load(q[v][0]);
+    return bytes_and(half == 0 ? pair : bytes_right(pair, 4), 0x0f);
 }
 
-/* The stored values of group g of block b of a record. */
-ALWAYS_INLINE byte_lanes load_group(lf_dtype dtype, const void *record, int b, int g)
+/* The bits above them: those of group v at bit 0 after a shift, those of group v + 4 at bit 4. */
+ALWAYS_INLINE byte_lanes place_upper(byte_lanes shifted, int half, uint8_t mask)
+{
+    return bytes_and(half == 0 ? bytes_left(shifted, 4) : shifted, mask);
+}
+
+/* The stored values of group v + 4 half of block b of a record. */
+ALWAYS_INLINE byte_lanes load_group(lf_dtype dtype, const void *record, int b, int v, int half)
 {
     switch (dtype) {
-    case LF_DTYPE_Q8_0: return bytes_load(((const packed_q8_0 *)record)->q[b][g][0]);
-    case LF_DTYPE_Q4_0: return load_nibbles(((const packed_q4_0 *)record)->q[b], g);
-    case LF_DTYPE_Q4_K: return load_nibbles(((const packed_q4_k *)record)->q[b], g);
+    case LF_DTYPE_Q8_0: return bytes_load(((const packed_q8_0 *)record)->q[b][v + 4 * half][0]);
+    case LF_DTYPE_Q4_0: return load_nibbles(((const packed_q4_0 *)record)->q[b], v, half);
+    case LF_DTYPE_Q4_K: return load_nibbles(((const packed_q4_k *)record)->q[b], v, half);
     case LF_DTYPE_Q5_K: {
         const packed_q5_k *q5 = record;
-        const byte_lanes fifth = bytes_and(bytes_shift(bytes_load(q5->h[b][0]), 4 - g), 0x10);
-        return bytes_or(load_nibbles(q5->q[b], g), fifth);
+        const byte_lanes shifted = bytes_right_by(bytes_load(q5->h[b][0]), v);
+        return bytes_or(load_nibbles(q5->q[b], v, half), place_upper(shifted, half, 0x10));
     }
     default: {
         const packed_q6_k *q6 = record;
-        const byte_lanes upper = bytes_and(bytes_shift(bytes_load(q6->qh[b][g % 2][0]), 4 - g / 2 * 2), 0x30);
-        return bytes_or(load_nibbles(q6->ql[b], g), upper);
+        const byte_lanes shifted = bytes_right_by(bytes_load(q6->qh[b][v % 2][0]), v / 2 * 2);
+        return bytes_or(load_nibbles(q6->ql[b], v, half), place_upper(shifted, half, 0x30));
     }
     }
 }
@@ -187,30 +193,39 @@ ALWAYS_INLINE const void *word_at(const uint8_t *array, const quant_rows *x, int
     return array + (size_t)r * x->stride + i * 4;
 }
 
-/* One block: i_block counts from the start of the row, b within the record. */
+typedef int_lanes patch_dot[ROWS_MAX][COLS_MAX];
+
+/* dot += the products of the groups v and v + 4 of a block, or of one of the two; the sums are exact in any order. */
+ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x, size_t i_block,
+                              const uint8_t *const records[COLS_MAX], int b, int v, int half, int rows,
+                              int cols)
+{
+    byte_lanes w[COLS_MAX];
+    UNROLL (c, cols) w[c] = load_group(dtype, records[c], b, v, half);
+    UNROLL (r, rows) {
+        int32_t word;
+        memcpy(&word, word_at(x->q, x, r, PACKED_GROUPS * i_block + (size_t)(v + 4 * half)), sizeof word);
+        const byte_lanes q = bytes_set(word);
+        UNROLL (c, cols)
+            dot[r][c] = dtype == LF_DTYPE_Q8_0 ? ints_add_biased(dot[r][c], w[c], q)
+                                               : ints_add_u7(dot[r][c], w[c], q);
+    }
+}
+
+/* One block: i_block counts from the start of the row, b within the record. A part of it has one scale: all of it, or
+ * in q6_k one of its halves. */
 ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *x, size_t i_block,
                                const uint8_t *const records[COLS_MAX], int b, int rows, int cols)
 {
-    const int parts = dtype == LF_DTYPE_Q6_K ? 2 : 1, groups = PACKED_GROUPS / parts;
+    const int parts = dtype == LF_DTYPE_Q6_K ? 2 : 1, halves = 2 / parts;
     UNROLL (part, parts) {
-        int_lanes dot[ROWS_MAX][COLS_MAX];
+        patch_dot dot;
         UNROLL (r, rows) {
             const void *sum = word_at(x->sum, x, r, 2 * i_block + (size_t)part);
             UNROLL (c, cols) dot[r][c] = start_dot(dtype, sum);
         }
-        UNROLL (g, groups) {
-            byte_lanes w[COLS_MAX];
-            UNROLL (c, cols) w[c] = load_group(dtype, records[c], b, part * groups + g);
-            UNROLL (r, rows) {
-                int32_t word;
-                memcpy(&word, word_at(x->q, x, r, PACKED_GROUPS * i_block + (size_t)(part * groups + g)),
-                       sizeof word);
-                const byte_lanes q = bytes_set(word);
-                UNROLL (c, cols)
-                    dot[r][c] = dtype == LF_DTYPE_Q8_0 ? ints_add_biased(dot[r][c], w[c], q)
-                                                       : ints_add_u7(dot[r][c], w[c], q);
-            }
-        }
+        for (int v = 0; v < PACKED_GROUPS / 2; v++)
+            UNROLL (half, halves) add_groups(dot, dtype, x, i_block, records, b, v, part + half, rows, cols);
         UNROLL (c, cols) {
             const lanes scale = load_scale(dtype, records[c], b, part);
             UNROLL (r, rows) {

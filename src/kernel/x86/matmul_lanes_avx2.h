@@ -49,11 +49,21 @@ static inline byte_lanes bytes_or(byte_lanes a, byte_lanes b)
     return (byte_lanes){_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
 }
 
-/* Each byte shifted left, right for negative n; bits that come from a neighbour are for the caller to mask. */
-static inline byte_lanes bytes_shift(byte_lanes a, int n)
+/* Each byte shifted by a constant, or by a variable; bits that come from a neighbour are for the caller to mask. */
+static inline byte_lanes bytes_left(byte_lanes a, int n)
 {
-    if (n < 0) return (byte_lanes){_mm256_srli_epi32(a.lo, -n), _mm256_srli_epi32(a.hi, -n)};
     return (byte_lanes){_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)};
+}
+
+static inline byte_lanes bytes_right(byte_lanes a, int n)
+{
+    return (byte_lanes){_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)};
+}
+
+static inline byte_lanes bytes_right_by(byte_lanes a, int n)
+{
+    const __m128i count = _mm_cvtsi32_si128(n);
+    return (byte_lanes){_mm256_srl_epi32(a.lo, count), _mm256_srl_epi32(a.hi, count)};
 }
 
 static inline int_lanes ints_set(int32_t x)

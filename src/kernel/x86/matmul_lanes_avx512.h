@@ -40,10 +40,20 @@ static inline byte_lanes bytes_or(byte_lanes a, byte_lanes b)
     return _mm512_or_si512(a, b);
 }
 
-/* Each byte shifted left, right for negative n; bits that come from a neighbour are for the caller to mask. */
-static inline byte_lanes bytes_shift(byte_lanes a, int n)
+/* Each byte shifted by a constant, or by a variable; bits that come from a neighbour are for the caller to mask. */
+static inline byte_lanes bytes_left(byte_lanes a, unsigned n)
 {
-    return n < 0 ? _mm512_srli_epi32(a, (unsigned)-n) : _mm512_slli_epi32(a, (unsigned)n);
+    return _mm512_slli_epi32(a, n);
+}
+
+static inline byte_lanes bytes_right(byte_lanes a, unsigned n)
+{
+    return _mm512_srli_epi32(a, n);
+}
+
+static inline byte_lanes bytes_right_by(byte_lanes a, int n)
+{
+    return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n));
 }
 
 static inline int_lanes ints_set(int32_t x)
