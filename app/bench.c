@@ -238,7 +238,7 @@ static int bench_decode(int argc, char **argv)
         "with random K and V, not by a prefill. Nothing is sampled. With a batch, every sequence has the depth, and a "
         "test takes its N tokens in each.\n\n"
         "The floor of a decoding test is what memory allows: the bytes of the weights and of the K and V seen, over "
-        "the bandwidth (GB/s) that a plain read by the same threads finds before each repetition. c2c is the time that "
+        "the bandwidth (GB/s) that a plain read by the same threads finds after each repetition. c2c is the time that "
         "a cache line takes between two cores. Prompts, which arithmetic bounds, have no floor here.",
         NULL,
         NULL,

@@ -2,7 +2,7 @@
  *
  * A cell is one model, dtype, depth, batch and test (or number of rows). Each is measured by repetitions, after one that
  * is not counted; when there is a peer, another engine behind a line protocol (peer.h), its repetitions take turns with
- * ours, so that both meet the same machine. The machine's own limits are probed before every repetition (probe.h).
+ * ours, so that both meet the same machine. The machine's own limits are probed after every repetition (probe.h).
  *
  * The cache is filled up to a cell's depth with random K and V, not by a prefill: speed does not depend on the values.
  * Nothing is sampled. Threads are bound to processors, because an unbound pair now and then shares one.
@@ -103,7 +103,7 @@ typedef struct bench_result {
         floor_seconds; /* bytes that must be read over the bandwidth; NAN for prompts, which arithmetic bounds */
     double ratio;      /* verify: seconds over those of one row, medians of the same run */
     double floor_ratio;     /* verify: likewise of the floors */
-    double gbytes_per_s;    /* the median of the probes before the repetitions */
+    double gbytes_per_s;    /* the median of the probes after the repetitions */
     double core_to_core_ns; /* likewise, one way; NAN with one thread */
 } bench_result;
 

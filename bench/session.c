@@ -31,6 +31,18 @@ static void bind_caller(bench_session *s)
     s->bound = sched_setaffinity(0, sizeof first, &first) == 0;
 }
 
+/* One block for all samples. */
+static lf_status allocate_samples(bench_session *s, size_t n, lf_error *err)
+{
+    s->samples = malloc(4 * n * sizeof *s->samples);
+    if (!s->samples) return lf_fail_memory(err, "repetitions", 4 * n * sizeof *s->samples);
+    s->seconds = s->samples;
+    s->peer_seconds = s->samples + n;
+    s->gbytes_per_s = s->samples + 2 * n;
+    s->core_to_core_ns = s->samples + 3 * n;
+    return LF_OK;
+}
+
 lf_status bench_session_open(bench_session *s, const bench_options *options, const bench_hooks *hooks,
                              int n_together, lf_error *err)
 {
@@ -38,13 +50,7 @@ lf_status bench_session_open(bench_session *s, const bench_options *options, con
     *s = (bench_session){.options = options, .hooks = hooks};
     const int n_processors = lf_threads_processors();
     const int n_threads = options->n_threads ? options->n_threads : n_processors;
-    const size_t reps = (size_t)options->reps, n_seconds = 2 * (size_t)n_together * reps;
-    s->seconds = malloc(n_seconds * sizeof *s->seconds);
-    s->limits = malloc(2 * reps * sizeof *s->limits);
-    if (!s->seconds || !s->limits) {
-        status = lf_fail_memory(err, "repetitions", n_seconds * sizeof *s->seconds);
-        goto done;
-    }
+    LF_TRY(allocate_samples(s, (size_t)n_together * (size_t)options->reps, err));
     lf_kernels_init(&s->kernels, lf_cpu_flags() & options->cpu_mask);
     if (options->peer_command) LF_TRY(bench_peer_start(&s->peer, options->peer_command, hooks, err));
     LF_TRY(lf_threads_create(&s->threads, n_threads, n_threads <= n_processors, err));
@@ -62,8 +68,7 @@ void bench_session_close(bench_session *s)
     bench_probe_free(s->probe);
     lf_threads_free(s->threads);
     bench_peer_stop(s->peer);
-    free(s->seconds);
-    free(s->limits);
+    free(s->samples);
     *s = (bench_session){0};
 }
 
@@ -145,10 +150,11 @@ static void show_progress(bench_session *s, const bench_test *test, int n_seqs, 
     s->hooks->on_progress(s->hooks->cookie, what, (double)done / all);
 }
 
-/* Everything but the seconds and the ratios. */
-static bench_result result_of(const bench_session *s, const bench_test *test, int n_seqs, int depth,
-                              const bench_limits *limits)
+/* Our result of a test whose samples begin at `at`; verify fills in the ratios. */
+static bench_result result_of(const bench_session *s, const bench_test *test, int n_seqs, int depth, int at)
 {
+    const int reps = s->options->reps;
+    const double gbytes_per_s = bench_spread_of(s->gbytes_per_s + at, reps).median;
     const bool is_prompt = test->kind == BENCH_PP;
     return (bench_result){
         .model = s->model,
@@ -160,43 +166,40 @@ static bench_result result_of(const bench_session *s, const bench_test *test, in
         .depth = depth,
         .batch = n_seqs,
         .threads = lf_threads_count(s->threads),
-        .reps = s->options->reps,
+        .reps = reps,
         .n_tokens = test->n * n_seqs,
-        .floor_seconds = is_prompt ? NAN : bench_rig_bytes(s->rig, test) * 1e-9 / limits->gbytes_per_s,
+        .seconds = bench_spread_of(s->seconds + at, reps),
+        .floor_seconds = is_prompt ? NAN : bench_rig_bytes(s->rig, test) * 1e-9 / gbytes_per_s,
         .ratio = NAN,
         .floor_ratio = NAN,
-        .gbytes_per_s = limits->gbytes_per_s,
-        .core_to_core_ns = limits->core_to_core_ns,
+        .gbytes_per_s = gbytes_per_s,
+        .core_to_core_ns = bench_spread_of(s->core_to_core_ns + at, reps).median,
     };
 }
 
-/* Probes, then runs one step, so that the caches hold what they hold amid decoding. */
-static lf_status probe_repetition(bench_session *s, int rep, lf_error *err)
+static bench_result peer_result_of(const bench_session *s, const bench_result *ours, int at)
 {
-    const bench_test step = {.kind = BENCH_ROWS, .n = 1};
-    double unused;
-    const bench_limits limits = bench_probe_measure(s->probe);
-    s->limits[rep] = limits.gbytes_per_s;
-    s->limits[s->options->reps + rep] = limits.core_to_core_ns;
-    return bench_rig_run(s->rig, &step, &unused, err);
+    bench_result peer = *ours;
+    peer.engine = bench_peer_name(s->peer);
+    peer.kernels = NULL;
+    peer.kv_type = peer_kv_type(s->options);
+    peer.seconds = bench_spread_of(s->peer_seconds + at, s->options->reps);
+    return peer;
 }
 
-static lf_status run_repetitions(bench_session *s, const bench_test *tests, int n_tests, int n_seqs,
-                                 int depth, double *ours, double *peers, lf_error *err)
+/* One repetition of a test, its samples going to place `at`. */
+static lf_status run_repetition(bench_session *s, const bench_test *test, int n_seqs, int depth, int at,
+                                lf_error *err)
 {
     lf_status status = LF_OK;
-    const int reps = s->options->reps;
-    /* the repetition -1 is not counted; the peer has one of its own before its first */
-    for (int rep = -1; rep < reps; rep++) {
-        if (rep >= 0) LF_TRY(probe_repetition(s, rep, err));
-        /* backwards, for the peer's sake: rows are mostly listed upwards, and its cache has room for the first it meets */
-        for (int i = n_tests - 1; i >= 0; i--) {
-            const int at = i * reps + (rep < 0 ? 0 : rep);
-            show_progress(s, &tests[i], n_seqs, depth, rep + 1, reps + 1);
-            LF_TRY(bench_rig_run(s->rig, &tests[i], &ours[at], err));
-            if (s->peer && rep >= 0) LF_TRY(run_peer(s, &tests[i], n_seqs, depth, &peers[at], err));
-        }
-    }
+    const bench_test step = {.kind = BENCH_ROWS, .n = 1};
+    /* uncounted: after a probe or a peer, the caches should hold what they hold amid decoding */
+    LF_TRY(bench_rig_run(s->rig, &step, &s->seconds[at], err));
+    LF_TRY(bench_rig_run(s->rig, test, &s->seconds[at], err));
+    const bench_limits limits = bench_probe_measure(s->probe);
+    s->gbytes_per_s[at] = limits.gbytes_per_s;
+    s->core_to_core_ns[at] = limits.core_to_core_ns;
+    if (s->peer) LF_TRY(run_peer(s, test, n_seqs, depth, &s->peer_seconds[at], err));
 done:
     return status;
 }
@@ -204,22 +207,20 @@ done:
 lf_status bench_session_measure(bench_session *s, const bench_test *tests, int n_tests, int n_seqs, int depth,
                                 bench_result *results, lf_error *err)
 {
+    lf_status status = LF_OK;
     const int reps = s->options->reps;
-    double *ours = s->seconds, *peers = s->seconds + n_tests * reps; /* (n_tests, reps) each */
-    const lf_status status = run_repetitions(s, tests, n_tests, n_seqs, depth, ours, peers, err);
-    if (status != LF_OK) return status;
-    const bench_limits limits = {.gbytes_per_s = bench_spread_of(s->limits, reps).median,
-                                 .core_to_core_ns = bench_spread_of(s->limits + reps, reps).median};
+    for (int i = 0; i < n_tests; i++) /* uncounted; the peer has one of its own before its first */
+        LF_TRY(bench_rig_run(s->rig, &tests[i], &s->seconds[i * reps], err));
+    for (int rep = 0; rep < reps; rep++)
+        /* backwards, for the peer's sake: rows are mostly listed upwards, and its cache has room for the first it meets */
+        for (int i = n_tests - 1; i >= 0; i--) {
+            show_progress(s, &tests[i], n_seqs, depth, rep, reps);
+            LF_TRY(run_repetition(s, &tests[i], n_seqs, depth, i * reps + rep, err));
+        }
     for (int i = 0; i < n_tests; i++) {
-        results[i] = result_of(s, &tests[i], n_seqs, depth, &limits);
-        results[i].seconds = bench_spread_of(ours + i * reps, reps);
-        if (!s->peer) continue;
-        bench_result *peer = &results[n_tests + i];
-        *peer = results[i];
-        peer->engine = bench_peer_name(s->peer);
-        peer->kernels = NULL;
-        peer->kv_type = peer_kv_type(s->options);
-        peer->seconds = bench_spread_of(peers + i * reps, reps);
+        results[i] = result_of(s, &tests[i], n_seqs, depth, i * reps);
+        if (s->peer) results[n_tests + i] = peer_result_of(s, &results[i], i * reps);
     }
-    return LF_OK;
+done:
+    return status;
 }

@@ -23,9 +23,10 @@ typedef struct bench_session {
     char path[2 * BENCH_NAME_MAX];
     bench_rig *rig;
 
-    /* of the tests that are being measured together */
-    double *seconds; /* (2, n_together, reps): ours, the peer's */
-    double *limits;  /* (2, reps): gbytes_per_s, core_to_core_ns of a probe before each repetition */
+    /* of the tests that are being measured together, (n_together, reps) each; they lie in `samples` */
+    double *samples;
+    double *seconds, *peer_seconds;
+    double *gbytes_per_s, *core_to_core_ns; /* of a probe right after ours */
 } bench_session;
 
 /* n_together: tests whose repetitions take turns. */
@@ -39,7 +40,7 @@ lf_status bench_session_each_model(bench_session *s, const bench_rig_size *size,
                                    lf_error *err);
 
 /* Measures tests (n_tests) on n_seqs sequences at a depth: one run of each that is not counted, then the repetitions, each
- * a probe and then every test by us and by the peer. results has room for n_tests of ours, and after them as many of the
+ * of them every test by us, a probe, and the test by the peer. results has room for n_tests of ours, and after them as many of the
  * peer's if there is one; everything but the ratios is filled in. */
 lf_status bench_session_measure(bench_session *s, const bench_test *tests, int n_tests, int n_seqs, int depth,
                                 bench_result *results, lf_error *err);

@@ -1,6 +1,6 @@
 /* Tokenizers, two ways, told apart by the first byte. A text goes through small tokenizers of every kind with the real
- * patterns; it must come back wherever the kind promises that. Or the bytes are a tokenizer file of some form; what loads
- * must then encode and decode without a fault. */
+ * patterns; it must come back wherever the kind promises that. Or the bytes are a tokenizer file of some form; what
+ * loads must then encode and decode without a fault. */
 #include "token/load.h"
 #include "token/utf8.h"
 

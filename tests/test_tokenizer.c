@@ -1,8 +1,8 @@
 /* token/: ids against the recorded ones of sentencepiece, tokenizers and tiktoken (tests/oracle/tokenizer_compare.py),
  * llama.cpp's vectors, and the way back to text.
  *
- * test_tokenizer --encode PATH [--special] and --decode PATH [--special] are the helper of the live comparison: they read
- * (u32 n, n bytes) and write (u32 n, n ids), or the other way round, until the input ends. */
+ * test_tokenizer --encode PATH [--special] and --decode PATH [--special] are the helper of the live comparison: they
+ * read (u32 n, n bytes) and write (u32 n, n ids), or the other way round, until the input ends. */
 #include "testing.h"
 
 #include "token_strings.h"

@@ -1,6 +1,6 @@
 /* Added tokens: names that stand for a token wherever they occur in a text ("<|eot_id|>", "<tool_call>"), before any
- * other rule looks at it. The rules are those of the `tokenizers` library: the leftmost match wins, the longest of those
- * that begin together, and what a match covers is not searched again, even if a flag then discards the match. */
+ * other rule looks at it. The rules are those of the `tokenizers` library: the leftmost match wins, the longest of
+ * those that begin together, and what a match covers is not searched again, even if a flag then discards the match. */
 #ifndef LF_TOKEN_ADDED_H
 #define LF_TOKEN_ADDED_H
 

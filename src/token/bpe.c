@@ -93,9 +93,9 @@ void lf_merges_free(lf_merges *m)
 
 /* ---- merging ---- */
 
-/* A merge that was possible when it was noted. It still is when the symbol `left` and its neighbour together cover `len`
- * bytes: either of them could only have grown, and then they would cover more (or, if one has swallowed the other,
- * there is another neighbour now). */
+/* A merge that was possible when it was noted. It still is when the symbol `left` and its neighbour together cover
+ * `len` bytes: either of them could only have grown, and then they would cover more (or, if one has swallowed the
+ * other, there is another neighbour now). */
 struct lf_pending_merge {
     uint32_t rank;
     uint32_t left; /* index of the symbol */

@@ -1,6 +1,6 @@
 /* Ids to text, token by token. The bytes of a token join the incomplete code point that waits, and all that is certain
- * leaves. What can never become UTF-8 leaves as U+FFFD, one for each maximal ill-formed subpart: the text is the one that
- * Python's bytes.decode(errors="replace") makes of all the bytes together. */
+ * leaves. What can never become UTF-8 leaves as U+FFFD, one for each maximal ill-formed subpart: the text is the one
+ * that Python's bytes.decode(errors="replace") makes of all the bytes together. */
 #include "token/tokenizer_int.h"
 
 #include "token/alphabet.h"

@@ -66,19 +66,16 @@ static int32_t find_whole(const lf_tokenizer *t, const char *piece, size_t len)
 static lf_status read_symbols(encoder *e, const char *piece, size_t len, lf_error *err)
 {
     const lf_tokenizer *t = e->t;
-    if (len > INT32_MAX) return lf_fail(err, LF_ELIMIT, "found a piece of text of %zu bytes", len);
+    if (len > INT32_MAX)
+        return lf_fail(err, LF_ELIMIT, "found a word of %zu bytes, expected at most %d", len, INT32_MAX);
     if (!lf_bpe_reserve(&e->bpe, len)) return lf_fail_memory(err, "merging", len * sizeof(lf_symbol));
     e->bpe.n = 0;
-    for (size_t i = 0, step = 1; i < len; i += step) {
+    for (size_t i = 0, step; i < len; i += step) {
         const uint8_t byte = (uint8_t)piece[i];
-        int32_t id = t->symbol_ids[byte];
-        if (t->scheme == LF_SCHEME_CODE_POINTS && byte >= 0x80) {
-            step = lf_utf8_step(piece + i, len - i);
-            id = lf_vocab_find(&t->vocab, piece + i, step);
-        } else {
-            step = 1;
-        }
-        lf_bpe_push(&e->bpe, id, (uint32_t)step);
+        const bool one_byte = t->scheme == LF_SCHEME_BYTES || byte < 0x80;
+        step = one_byte ? 1 : lf_utf8_step(piece + i, len - i);
+        lf_bpe_push(&e->bpe, one_byte ? t->symbol_ids[byte] : lf_vocab_find(&t->vocab, piece + i, step),
+                    (uint32_t)step);
     }
     return LF_OK;
 }

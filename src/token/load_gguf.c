@@ -8,9 +8,9 @@
  *   add_bos_token, add_space_prefix, remove_extra_whitespaces
  *   tokenizer.chat_template
  *
- * Where llama.cpp and the library that a vocabulary came from differ, llama.cpp is followed: user-defined tokens are cut
- * out of the text before anything else, and no text is normalised (LF_GGUF_NFC, lookfar's own key, is how a converted
- * model keeps its NFC). One exception: bytes that are not UTF-8 stand for themselves in every vocabulary. */
+ * Where llama.cpp and the library that a vocabulary came from differ, llama.cpp is followed: user-defined tokens are
+ * cut out of the text before anything else, and no text is normalised (LF_GGUF_NFC, lookfar's own key, is how a
+ * converted model keeps its NFC). One exception: bytes that are not UTF-8 stand for themselves in every vocabulary. */
 #include "token/load.h"
 
 #include "token/gguf_keys.h"

@@ -1,5 +1,5 @@
-/* GPT-2's form of byte-level BPE: vocab.json, an object {piece: id}, and merges.txt, a line "left right" for each merge,
- * first ones first, after an optional line "#version: ...". */
+/* GPT-2's form of byte-level BPE: vocab.json, an object {piece: id}, and merges.txt, a line "left right" for each
+ * merge, first ones first, after an optional line "#version: ...". */
 #include "token/load.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* tiktoken rank files, as Llama 3 ships them: a line "base64 rank" for each token, ranks ascending from 0, and the rank
- * is the id. The format knows neither pattern nor special tokens; those are Llama 3's, whose file is the only one of its
+/* tiktoken rank files, as Llama 3 ships them: a line "base64 rank" for each token, ranks ascending from 0; the rank is
+ * the id. The format knows neither pattern nor special tokens; those are Llama 3's, whose file is the only one of its
  * kind in the family.
  *
  * The ids are those of the tiktoken library. Bytes that are not UTF-8, which it takes in a private function only, are

@@ -15,7 +15,7 @@
 /* What merging starts from. */
 typedef enum lf_scheme {
     LF_SCHEME_CODE_POINTS, /* SentencePiece: pieces are text with "▁" for a space; bytes are "<0x0A>" */
-    LF_SCHEME_BYTES, /* byte-level BPE: pieces are bytes, each written as a printable character (alphabet.h) */
+    LF_SCHEME_BYTES,       /* byte-level BPE: pieces are bytes in printable characters (alphabet.h) */
 } lf_scheme;
 
 /* What decoding does with the space at the start of a text. */
@@ -28,8 +28,7 @@ typedef enum lf_lead {
 
 struct lf_tokenizer {
     lf_scheme scheme;
-    lf_vocab
-        vocab; /* the tokens, then (after lf_tokenizer_finish) symbols that are no tokens; ids from n_vocab on */
+    lf_vocab vocab; /* the tokens; from id n_vocab on, symbols that merging needs and that are no tokens */
     int32_t n_vocab;
     float *scores; /* (n_vocab) of a SentencePiece vocabulary, else NULL */
     lf_merges merges;
@@ -46,7 +45,7 @@ struct lf_tokenizer {
     /* Derived. */
     int32_t symbol_ids[256]; /* the symbol of a byte (BYTES) or of an ASCII character (CODE_POINTS) */
     int32_t byte_ids[256];   /* the fallback token of a byte */
-    bool splits_words; /* no merge joins "▁" to something before it, so words can be encoded one by one */
+    bool splits_words;       /* no merge joins "▁" to what is before it: words can be encoded one by one */
 
     int32_t bos, unknown; /* or LF_TOKEN_NONE */
     bool adds_bos;

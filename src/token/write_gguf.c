@@ -1,7 +1,7 @@
 /* A tokenizer as GGUF metadata: the keys of load_gguf.c.
  *
- * GGUF knows two kinds of tokenizer. A code-point vocabulary is written as SentencePiece with scores; one that came with
- * merges, which were made from scores, gets scores from them again. A byte-level vocabulary is written with its merges
+ * GGUF knows two kinds of tokenizer. A code-point vocabulary is written as SentencePiece with scores; one that came
+ * with merges, which were made from scores, gets scores from them again. A byte-level vocabulary is written with its merges
  * and the name of its pre-tokeniser. What GGUF cannot say is LF_EUNSUPPORTED, with three exceptions that show in odd
  * texts only: the flags of added tokens; Metaspace, which adds no prefix to a text that begins with a space; and the
  * equal ranks of two ways to make one token, which are written in the order of their parts. */
@@ -89,8 +89,8 @@ static lf_status scores_from_merges(const writer *w, float *scores)
 {
     const uint32_t n = w->t->merges.n;
     lf_merge *merges = lf_merges_sorted(&w->t->merges);
-    uint32_t *last = malloc((size_t)w->t->vocab.n *
-                            sizeof *last); /* of each token that is made: its last merge */
+    const size_t n_made = (size_t)w->t->vocab.n;
+    uint32_t *last = malloc(n_made * sizeof *last); /* the last merge of each token that one makes */
     lf_status status = LF_OK;
     if (!merges || !last) LF_TRY(fail_memory(w, n * sizeof *merges));
     for (uint32_t i = 0; i < n; i++) last[merges[i].id] = i;
@@ -117,10 +117,9 @@ static lf_status check_merges_are_complete(const writer *w)
     for (size_t i = 0; i < n; i++) ranks[i] = lf_is_text((lf_token_kind)t->vocab.kinds[i]) ? 0 : LF_RANK_NONE;
     LF_TRY(lf_merges_derive(&possible, &t->vocab, ranks, w->err));
     if (possible.n != t->merges.n)
-        LF_TRY(
-            lf_fail(w->err, LF_EUNSUPPORTED,
-                    "found %u merges in a vocabulary that allows %u, which no scores in a GGUF can express",
-                    (unsigned)t->merges.n, (unsigned)possible.n));
+        LF_TRY(lf_fail(w->err, LF_EUNSUPPORTED,
+                       "found %u merges in a vocabulary that allows %u, which no GGUF scores can express",
+                       (unsigned)t->merges.n, (unsigned)possible.n));
 done:
     lf_merges_free(&possible);
     free(ranks);

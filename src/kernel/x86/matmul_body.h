@@ -299,9 +299,9 @@ ALWAYS_INLINE void patch(const span *s, lf_dtype dtype, int rows, int cols)
 ALWAYS_INLINE void patch_of_rows(const span *s, lf_dtype dtype, int rows, int cols, patch_shape shape)
 {
     if (rows > shape.rows) return;
-    if (cols == shape.cols)
+    if (shape.cols > 1 && cols == shape.cols)
         patch(s, dtype, rows, shape.cols);
-    else if (fits_few(rows, shape) && cols == shape.cols_of_few)
+    else if (shape.cols_of_few > 1 && cols == shape.cols_of_few && fits_few(rows, shape))
         patch(s, dtype, rows, shape.cols_of_few);
     else
         patch(s, dtype, rows, 1);
