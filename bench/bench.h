@@ -97,12 +97,12 @@ typedef struct bench_result {
     const char *kernels; /* of lookfar; NULL for a peer */
     bench_test test;
     int depth, batch, threads, reps;
-    int n_tokens;         /* of a repetition, over all sequences */
-    bench_spread seconds; /* of a repetition */
-    double
-        floor_seconds; /* bytes that must be read over the bandwidth; NAN for prompts, which arithmetic bounds */
-    double ratio;      /* verify: seconds over those of one row, medians of the same run */
-    double floor_ratio;     /* verify: likewise of the floors */
+    int n_tokens;           /* of a repetition, over all sequences */
+    bench_spread seconds;   /* of a repetition */
+    double bytes;           /* that a repetition must read: see bench_rig_bytes */
+    double floor_seconds;   /* bytes over the bandwidth; NAN for prompts, bound by arithmetic */
+    double ratio;           /* verify: seconds over those of one row, medians of the same run */
+    double floor_ratio;     /* verify: likewise of the bytes */
     double gbytes_per_s;    /* the median of the probes after the repetitions */
     double core_to_core_ns; /* likewise, one way; NAN with one thread */
 } bench_result;

@@ -155,7 +155,7 @@ static bench_result result_of(const bench_session *s, const bench_test *test, in
 {
     const int reps = s->options->reps;
     const double gbytes_per_s = bench_spread_of(s->gbytes_per_s + at, reps).median;
-    const bool is_prompt = test->kind == BENCH_PP;
+    const double bytes = bench_rig_bytes(s->rig, test);
     return (bench_result){
         .model = s->model,
         .dtype = lf_dtype_of(bench_rig_dtype(s->rig))->name,
@@ -169,7 +169,8 @@ static bench_result result_of(const bench_session *s, const bench_test *test, in
         .reps = reps,
         .n_tokens = test->n * n_seqs,
         .seconds = bench_spread_of(s->seconds + at, reps),
-        .floor_seconds = is_prompt ? NAN : bench_rig_bytes(s->rig, test) * 1e-9 / gbytes_per_s,
+        .bytes = bytes,
+        .floor_seconds = test->kind == BENCH_PP ? NAN : bytes * 1e-9 / gbytes_per_s,
         .ratio = NAN,
         .floor_ratio = NAN,
         .gbytes_per_s = gbytes_per_s,

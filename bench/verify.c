@@ -33,7 +33,7 @@ static lf_status measure_model(bench_session *s, lf_error *err)
                 const bench_result *one = &results[e * n_tests + i_one];
                 cell[e] = results[e * n_tests + k];
                 cell[e].ratio = cell[e].seconds.median / one->seconds.median;
-                cell[e].floor_ratio = cell[e].floor_seconds / one->floor_seconds;
+                cell[e].floor_ratio = cell[e].bytes / one->bytes;
             }
             LF_TRY(s->hooks->on_cell(s->hooks->cookie, cell, n_engines, err));
         }
