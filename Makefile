@@ -29,7 +29,7 @@ CC       := $(CLANG)
 endif
 
 ifneq ($(SAN),)
-WARN     += -Wno-maybe-uninitialized # gcc sees ghosts in what its sanitizers insert
+WARN     += -Wno-unknown-warning-option -Wno-maybe-uninitialized # gcc sees ghosts in what its sanitizers insert
 endif
 
 # No -march=native and no -ffast-math: one binary for every x86-64, with the kernels chosen at start, and no sum in an
