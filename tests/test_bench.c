@@ -58,6 +58,7 @@ static void test_bad_lists(void **state)
     for (size_t i = 0; i < sizeof bad_tests / sizeof *bad_tests; i++)
         assert_int_equal(bench_parse_tests(&tests, bad_tests[i], &err), LF_EINVAL);
     assert_int_equal(bench_parse_dtypes(&ints, "q9", &err), LF_EINVAL);
+    assert_int_equal(bench_parse_names(&names, "110m,", &err), LF_EINVAL);
 
     char text[2 * BENCH_NAME_MAX];
     for (int i = 0; i < BENCH_LIST_MAX; i++) memcpy(text + 2 * i, "1,", 2);
@@ -391,6 +392,22 @@ static void test_peer_beside_us(void **state)
     json_decref(l.json);
 }
 
+static void test_peer_beside_verify(void **state)
+{
+    lf_error err;
+    bench_options o = options_of(*state);
+    record l = {.kind = BENCH_VERIFY};
+    const bench_hooks hooks = hooks_of(&l);
+    o.depths.n = 1;
+    o.peer_command =
+        "while read -r line; do line=${line#*rows}; echo '{\"seconds\": '${line%%\\\"*}'}'; done";
+    assert_ok(bench_run_verify(&o, &hooks, &err), &err);
+    assert_int_equal(l.n_cells, 2);
+    assert_true(l.cells[0][1].seconds.min == 4 && l.cells[0][1].ratio == 4);
+    assert_true(l.cells[1][1].seconds.max == 2 && l.cells[1][1].ratio == 2);
+    assert_true(l.cells[1][1].floor_ratio == l.cells[1][0].floor_ratio);
+}
+
 static void test_peers_that_misbehave(void **state)
 {
     static const struct {
@@ -492,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_passes_are_the_ones_promised),
         cmocka_unit_test(test_bytes_that_must_be_read),
         cmocka_unit_test(test_peer_beside_us),
+        cmocka_unit_test(test_peer_beside_verify),
         cmocka_unit_test(test_peers_that_misbehave),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_every_allocation_can_fail),

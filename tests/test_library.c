@@ -24,7 +24,7 @@ static int install(void **state)
     (void)state;
     prefix = make_temp_dir();
     const char *bin = getenv("LOOKFAR_BIN");
-    if (bin || access("Makefile", R_OK) != 0 || access("build/lookfar", X_OK) != 0) return 0;
+    if (bin || TESTS_SHORT || access("Makefile", R_OK) != 0 || access("build/lookfar", X_OK) != 0) return 0;
     (void)run("make -s VARIANT=release install PREFIX=%s >%s/log 2>&1", prefix, prefix);
     return 0;
 }

@@ -7,7 +7,6 @@
 
 #include "token_strings.h"
 
-#include "token/added.h"
 #include "token/pretokenize.h"
 #include "token/rewrite.h"
 #include "token/tokenizer.h"
@@ -240,57 +239,6 @@ static void test_special_tokens_only_on_request(void **state)
     lf_tokenizer_free(t);
 }
 
-/* Encoding appends: what is there already stays, and does not disturb the cache of pieces. */
-static void test_encoding_appends(void **state)
-{
-    (void)state;
-    static const char text[] = "foo bar foo bar foo";
-    lf_tokenizer *t = must_open(golden_path("token/user.model"));
-    lf_ids once = {0}, twice = {0};
-    lf_error err;
-    must_encode(t, text, strlen(text), false, &once);
-    assert_true(lf_ids_push(&twice, 7));
-    for (int i = 0; i < 2; i++)
-        assert_ok(lf_tokenizer_encode(t, text, strlen(text), false, &twice, &err), &err);
-    assert_int_equal(twice.len, 1 + 2 * once.len);
-    assert_int_equal(twice.data[0], 7);
-    assert_memory_equal(twice.data + 1, once.data, once.len * sizeof *once.data);
-    assert_memory_equal(twice.data + 1 + once.len, once.data, once.len * sizeof *once.data);
-    assert_ok(lf_tokenizer_encode(t, "", 0, false, &twice, &err), &err);
-    assert_int_equal(twice.len, 1 + 2 * once.len);
-    lf_ids_free(&once);
-    lf_ids_free(&twice);
-    lf_tokenizer_free(t);
-}
-
-/* Of added tokens that begin at one place the longest is found, and nothing inside a match. */
-static void test_added_tokens_leftmost_longest(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"<a", "<a>", "<a>b", "a>", ">b<"};
-    static const char text[] = "<a>b<a>bc<a<a>>b<";
-    static const struct {
-        int32_t id;
-        size_t start, end;
-    } expected[] = {{2, 0, 4}, {2, 4, 8}, {0, 9, 11}, {1, 11, 14}, {4, 14, 17}};
-    lf_added_set set = {0};
-    lf_error err;
-    for (int32_t i = 0; i < 5; i++)
-        assert_ok(lf_added_set_add(&set, &(lf_added){.id = i}, names[i], strlen(names[i]), &err), &err);
-    lf_added_set_index(&set);
-    lf_added_walk walk = {.set = &set, .text = text, .len = strlen(text)};
-    size_t start, end;
-    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
-        const lf_added *found = lf_added_next(&walk, &start, &end);
-        assert_non_null(found);
-        assert_int_equal(found->id, expected[i].id);
-        assert_int_equal(start, expected[i].start);
-        assert_int_equal(end, expected[i].end);
-    }
-    assert_null(lf_added_next(&walk, &start, &end));
-    lf_added_set_free(&set);
-}
-
 /* A piece of equal characters is where a quadratic algorithm would take minutes. Processor time: machines are busy. */
 static void test_long_runs_take_no_quadratic_time(void **state)
 {
@@ -300,7 +248,6 @@ static void test_long_runs_take_no_quadratic_time(void **state)
     static const char *const tokenizers[] = {"tokenizers/llama2/tokenizer.model", "tokenizers/llama3",
                                              "tokenizers/qwen2.5", "tokenizers/gpt2"};
     enum { BYTES = 400000, SECONDS_MAX = 20 };
-    (void)require_data(tokenizers[0]);
     char *text = malloc(BYTES);
     assert_non_null(text);
     lf_ids ids = {0};
@@ -539,8 +486,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_vectors_of_gpt2),
         cmocka_unit_test(test_ascii_matchers_equal_the_patterns),
         cmocka_unit_test(test_special_tokens_only_on_request),
-        cmocka_unit_test(test_encoding_appends),
-        cmocka_unit_test(test_added_tokens_leftmost_longest),
         cmocka_unit_test(test_long_runs_take_no_quadratic_time),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_ill_formed_bytes_become_replacement_characters),
