@@ -500,7 +500,7 @@ static void test_a_full_disk(void **state)
 
 /* The output of a run on the tiny model, which must succeed; the caller frees it. */
 #define tiny_text(in, ...)                                                                                   \
-    success_text(run_cli_in(in, "run", "-m", tiny_dir, "-q", "--ignore-eos", __VA_ARGS__))
+    success_text(run_cli_in(in, "run", "-m", tiny_dir, "-t", "1", "-q", "--ignore-eos", __VA_ARGS__))
 
 static char *success_text(result r)
 {
@@ -548,7 +548,8 @@ static void test_a_padded_embedding(void **state)
     (void)state;
     char dir[512];
     make_model_dir(temp_path(dir, "padded"), 97);
-    result r = run_cli("run", "-m", dir, "-q", "-p", "a", "-n", "300", "--temp", "5", "--no-display-prompt");
+    result r = run_cli("run", "-m", dir, "-t", "1", "-q", "-p", "a", "-n", "300", "--temp", "5",
+                       "--no-display-prompt");
     char *text = success_text(r);
     assert_in_range(strlen(text), 100, 290);
     free(text);
@@ -676,9 +677,9 @@ static void test_proposers(void **state)
     for (size_t t = 0; t < 2; t++) {
         json_t *plain = NULL;
         for (size_t i = 0; i < 3; i++) {
-            result r = run_cli("run", "-m", tiny_dir, "-p", "abc abc abc", "-n", "150", "--ignore-eos",
-                               "--temp", temps[t], "--proposer", names[i], "--draft-max", "5", "--logprobs",
-                               "2", "--json", "-");
+            result r = run_cli("run", "-m", tiny_dir, "-t", "1", "-p", "abc abc abc", "-n", "150",
+                               "--ignore-eos", "--temp", temps[t], "--proposer", names[i], "--draft-max", "5",
+                               "--logprobs", "2", "--json", "-");
             expect_success(&r);
             json_t *root = parse_json(r.out);
             assert_string_equal(string_of(root, "proposer"), names[i]);
@@ -694,8 +695,8 @@ static void test_proposers(void **state)
         }
         json_decref(plain);
     }
-    result r = run_cli("run", "-m", tiny_dir, "-p", "abc abc abc", "-n", "150", "--ignore-eos", "--proposer",
-                       "ngram", "--color");
+    result r = run_cli("run", "-m", tiny_dir, "-t", "1", "-p", "abc abc abc", "-n", "150", "--ignore-eos",
+                       "--proposer", "ngram", "--color");
     expect_success(&r);
     assert_non_null(strstr(r.err, "guesses accepted (ngram)"));
     assert_non_null(strstr(r.out, "\033[32m"));
@@ -837,7 +838,7 @@ static void test_dump_logits(void **state)
 /* Starts an endless run whose standard output is a pipe; returns the end to read from. */
 static int start_endless_run(pid_t *pid)
 {
-    static const char *const args[] = {"run", "-m", tiny_dir, "-p", "go", "--ignore-eos", NULL};
+    static const char *const args[] = {"run", "-m", tiny_dir, "-t", "1", "-p", "go", "--ignore-eos", NULL};
     int fds[2];
     require_binary();
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
