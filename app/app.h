@@ -19,6 +19,7 @@ int app_inspect(int argc, char **argv);
 int app_convert(int argc, char **argv);
 int app_quantize(int argc, char **argv);
 int app_bench(int argc, char **argv);
+int app_bench_tokenize(int argc, char **argv); /* a kind of bench */
 
 /* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */
 int app_fail(const lf_error *err);

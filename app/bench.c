@@ -73,7 +73,9 @@ typedef struct command {
 static const struct argp_option decode_options[] = {
     {"dtype", OPT_DTYPE, "LIST", 0, "weights of the shapes; files stay as they are (default: bf16,q8_0,q4_k)",
      0},
-    {"test", OPT_TEST, "LIST", 0, "ppN: N prompt tokens; tgN: N decoding steps (default: pp512,tg128)", 0},
+    {"test", OPT_TEST, "LIST", 0,
+     "ppN: N prompt tokens; tgN: N decoding steps; tpN: with picks; trN: by rounds (default: pp512,tg128)",
+     0},
     {"depth", OPT_DEPTH, "LIST", 0, "positions in the cache before a test (default: 0,4096)", 0},
     {"batch", OPT_BATCH, "LIST", 0, "sequences (default: 1)", 0},
     {"batch-size", 'b', "N", 0, "rows of one pass of a prompt (default: 512)", 0},
@@ -271,6 +273,7 @@ int app_bench(int argc, char **argv)
     } kinds[] = {
         {"decode", bench_decode, "tokens per second of prompts and of decoding"},
         {"verify", bench_verify, "a pass of several rows of one sequence over a pass of one"},
+        {"tokenize", app_bench_tokenize, "megabytes of text per second into tokens"},
     };
     enum { N_KINDS = sizeof kinds / sizeof *kinds };
     const bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
@@ -282,7 +285,7 @@ int app_bench(int argc, char **argv)
         return kinds[i].run(argc - 1, argv + 1);
     }
     if (argc > 1 && !help) {
-        (void)fprintf(stderr, "lookfar: bench: found \"%s\", expected decode or verify\n", argv[1]);
+        (void)fprintf(stderr, "lookfar: bench: found \"%s\", expected decode, verify or tokenize\n", argv[1]);
         return EXIT_USAGE;
     }
     FILE *f = help ? stdout : stderr;

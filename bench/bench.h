@@ -26,8 +26,10 @@ enum {
 /* ---- lists that select cells: "a,b,c" ---- */
 
 typedef enum bench_kind {
-    BENCH_PP,   /* n prompt tokens of each sequence, in passes of pass_rows rows; logits of the last token */
-    BENCH_TG,   /* n passes of one row of each sequence, with logits */
+    BENCH_PP, /* n prompt tokens of each sequence, in passes of pass_rows rows; logits of the last token */
+    BENCH_TG, /* n passes of one row of each sequence, with logits */
+    BENCH_TP, /* the same with a greedy pick after each, in a loop that knows of nothing else */
+    BENCH_TR, /* the same by rounds (decode/round.h) without a proposer: over TP, what the machinery costs */
     BENCH_ROWS, /* one pass of n rows of each sequence, with logits: what verifying n - 1 candidates costs */
 } bench_kind;
 
@@ -51,7 +53,7 @@ typedef struct bench_names {
     char v[BENCH_LIST_MAX][BENCH_NAME_MAX];
 } bench_names;
 
-/* LF_EINVAL with what was found and what is expected. dtypes are lf_dtype values; tests are ppN and tgN. */
+/* LF_EINVAL with what was found and what is expected. dtypes are lf_dtype values; tests are ppN, tgN, tpN and trN. */
 lf_status bench_parse_ints(bench_ints *out, const char *text, int min, int max, lf_error *err);
 lf_status bench_parse_dtypes(bench_ints *out, const char *text, lf_error *err);
 lf_status bench_parse_tests(bench_tests *out, const char *text, lf_error *err);

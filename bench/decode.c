@@ -13,14 +13,17 @@ static lf_status measure_model(bench_session *s, lf_error *err)
 {
     lf_status status = LF_OK;
     const bench_options *o = s->options;
-    bench_result results[2];
+    const int n_tests = o->tests.n;
+    bench_result results[2 * BENCH_LIST_MAX], cell[2];
     for (int i = 0; i < o->depths.n; i++)
         for (int j = 0; j < o->batches.n; j++) {
             LF_TRY(bench_rig_set_depth(s->rig, o->batches.v[j], o->depths.v[i], tokens_max(o), err));
-            for (int k = 0; k < o->tests.n; k++) {
-                LF_TRY(bench_session_measure(s, &o->tests.v[k], 1, o->batches.v[j], o->depths.v[i], results,
-                                             err));
-                LF_TRY(s->hooks->on_cell(s->hooks->cookie, results, s->peer ? 2 : 1, err));
+            LF_TRY(
+                bench_session_measure(s, o->tests.v, n_tests, o->batches.v[j], o->depths.v[i], results, err));
+            for (int k = 0; k < n_tests; k++) {
+                cell[0] = results[k];
+                if (s->peer) cell[1] = results[n_tests + k];
+                LF_TRY(s->hooks->on_cell(s->hooks->cookie, cell, s->peer ? 2 : 1, err));
             }
         }
 done:
@@ -38,7 +41,11 @@ lf_status bench_run_decode(const bench_options *o, const bench_hooks *hooks, lf_
     if (batch > o->pass_rows)
         return lf_fail(err, LF_EINVAL, "batch size: found %d, expected at least %d, the sequences of a batch",
                        o->pass_rows, batch);
-    lf_status status = bench_session_open(&s, o, hooks, 1, err);
+    for (int i = 0; o->peer_command && i < o->tests.n; i++)
+        if (o->tests.v[i].kind == BENCH_TP || o->tests.v[i].kind == BENCH_TR)
+            return lf_fail(err, LF_EINVAL,
+                           "tests: found tp or tr together with a peer, which has no such tests");
+    lf_status status = bench_session_open(&s, o, hooks, o->tests.n, err);
     if (status != LF_OK) return status;
     status = bench_session_each_model(&s, &size, measure_model, err);
     bench_session_close(&s);

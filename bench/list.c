@@ -77,14 +77,15 @@ lf_status bench_parse_dtypes(bench_ints *out, const char *text, lf_error *err)
     return parse_list(out, text, add_dtype, NULL, "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k", err);
 }
 
-static const char *const kind_names[] = {[BENCH_PP] = "pp", [BENCH_TG] = "tg", [BENCH_ROWS] = "rows"};
+static const char *const kind_names[] = {
+    [BENCH_PP] = "pp", [BENCH_TG] = "tg", [BENCH_TP] = "tp", [BENCH_TR] = "tr", [BENCH_ROWS] = "rows"};
 
 static bool add_test(void *out, const char *item, const void *limits)
 {
     (void)limits;
     bench_tests *list = out;
     bench_test *test = &list->v[list->n++];
-    for (test->kind = BENCH_PP; test->kind <= BENCH_TG; test->kind++)
+    for (test->kind = BENCH_PP; test->kind <= BENCH_TR; test->kind++)
         if (strncmp(item, kind_names[test->kind], 2) == 0)
             return parse_number(&test->n, item + 2, 1, BENCH_N_MAX);
     return false;
@@ -93,7 +94,7 @@ static bool add_test(void *out, const char *item, const void *limits)
 lf_status bench_parse_tests(bench_tests *out, const char *text, lf_error *err)
 {
     *out = (bench_tests){0};
-    return parse_list(out, text, add_test, NULL, "ppN or tgN, N from 1 to 65536", err);
+    return parse_list(out, text, add_test, NULL, "ppN, tgN, tpN or trN, N from 1 to 65536", err);
 }
 
 static bool add_name(void *out, const char *item, const void *limits)

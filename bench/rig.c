@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "decode/round.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -19,8 +20,13 @@ struct bench_rig {
     lf_forward *forward;
     lf_row *rows;     /* (pass_rows) */
     lf_kv_seq **seqs; /* (size.n_seqs), n_seqs of them open */
-    int n_seqs, depth;
-    float *noise; /* (NOISE + head_dim) what K and V are taken from */
+    int n_seqs, depth, n_new;
+    lf_picker *picker;
+    lf_round *round;
+    lf_seq *
+        decoded; /* (size.n_seqs) the sequences as BENCH_TP and BENCH_TR decode them; tokens have room for n_pos */
+    lf_seq **decoded_list; /* (size.n_seqs) their addresses */
+    float *noise;          /* (NOISE + head_dim) what K and V are taken from */
 };
 
 /* ---- opening ---- */
@@ -66,6 +72,12 @@ static lf_status plan_memory(const bench_rig *rig, lf_error *err)
                    (double)buffers / 0x1p30, (double)available / 0x1p30);
 }
 
+static bool goes_on(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed)
+{
+    (void)cookie, (void)seq, (void)id, (void)logits, (void)proposed;
+    return true;
+}
+
 static bool on_load(void *cookie, size_t done, size_t total)
 {
     const bench_rig *rig = cookie;
@@ -73,6 +85,30 @@ static bool on_load(void *cookie, size_t done, size_t total)
     (void)snprintf(what, sizeof what, "%s: loading", rig->label);
     rig->hooks->on_progress(rig->hooks->cookie, what, total ? (double)done / (double)total : 1.0);
     return !rig->hooks->canceled(rig->hooks->cookie);
+}
+
+/* What the tests with picks need: sequences whose tokens are all there already, up to the depth of the cache. */
+static lf_status open_loop(bench_rig *rig, lf_error *err)
+{
+    lf_status status = LF_OK;
+    const bench_rig_size *size = &rig->size;
+    const size_t n = (size_t)size->n_seqs, n_tokens = (size_t)size->n_pos + 1 + LF_DRAFT_MAX;
+    rig->decoded = calloc(n, sizeof *rig->decoded);
+    rig->decoded_list = calloc(n, sizeof(lf_seq *));
+    if (!rig->decoded || !rig->decoded_list) return lf_fail_memory(err, "sequences", n * sizeof(lf_seq));
+    for (size_t i = 0; i < n; i++) {
+        lf_seq *seq = rig->decoded_list[i] = &rig->decoded[i];
+        *seq = (lf_seq){.len_max = size->n_pos + 1, .emit = goes_on};
+        lf_pick_params_init(&seq->pick);
+        seq->tokens.data = calloc(n_tokens, sizeof *seq->tokens.data);
+        seq->tokens.cap = n_tokens;
+        if (!seq->tokens.data) return lf_fail_memory(err, "tokens", n_tokens * sizeof *seq->tokens.data);
+    }
+    LF_TRY(lf_picker_create(&rig->picker, rig->model.config.n_vocab, err));
+    LF_TRY(lf_round_create(&rig->round, rig->forward, &rig->model.config, size->n_seqs, size->pass_rows,
+                           size->pass_logits, err));
+done:
+    return status;
 }
 
 lf_status bench_rig_open(bench_rig **out, const char *path, const char *label, lf_dtype kv_dtype,
@@ -107,6 +143,7 @@ lf_status bench_rig_open(bench_rig **out, const char *path, const char *label, l
         goto done;
     }
     fill_noise(rig->noise, n_noise);
+    LF_TRY(open_loop(rig, err));
     *out = rig;
 done:
     if (status != LF_OK) bench_rig_close(rig);
@@ -122,6 +159,11 @@ void bench_rig_close(bench_rig *rig)
 {
     if (!rig) return;
     close_seqs(rig);
+    for (int i = 0; rig->decoded && i < rig->size.n_seqs; i++) lf_ids_free(&rig->decoded[i].tokens);
+    free(rig->decoded);
+    free(rig->decoded_list);
+    lf_round_free(rig->round);
+    lf_picker_free(rig->picker);
     lf_forward_free(rig->forward);
     lf_kv_pool_free(rig->pool);
     lf_model_free(&rig->model);
@@ -178,6 +220,7 @@ lf_status bench_rig_set_depth(bench_rig *rig, int n_seqs, int depth, int n_new, 
     lf_status status = LF_OK;
     close_seqs(rig);
     rig->depth = depth;
+    rig->n_new = n_new;
     for (int i = 0; i < n_seqs; i++) {
         LF_TRY(lf_kv_seq_open(&rig->seqs[i], rig->pool, depth + n_new, err));
         rig->n_seqs++;
@@ -215,15 +258,74 @@ static int rows_of_pass(const bench_rig *rig, const bench_test *test)
 {
     switch (test->kind) {
     case BENCH_PP: return rig->size.pass_rows;
-    case BENCH_TG: return rig->n_seqs;
     case BENCH_ROWS: return test->n * rig->n_seqs;
+    default: return rig->n_seqs;
     }
-    return 1;
+}
+
+/* ---- running with picks ---- */
+
+/* One pass of the last token of each sequence, and its pick: plain decoding with nothing around it. */
+static void step_by_hand(bench_rig *rig)
+{
+    for (int i = 0; i < rig->n_seqs; i++) {
+        const lf_ids *tokens = &rig->decoded[i].tokens;
+        rig->rows[i] = (lf_row){.seq = rig->seqs[i],
+                                .token = tokens->data[tokens->len - 1],
+                                .pos = (int)tokens->len - 1,
+                                .wants_logits = true};
+    }
+    lf_forward_run(rig->forward, rig->rows, rig->n_seqs);
+    for (int i = 0; i < rig->n_seqs; i++) {
+        lf_seq *seq = &rig->decoded[i];
+        const int n = (int)seq->tokens.len;
+        seq->tokens.data[n] = lf_pick(rig->picker, lf_forward_logits(rig->forward, i), seq->tokens.data, n,
+                                      &seq->pick);
+        seq->tokens.len++;
+        lf_kv_seq_commit(seq->kv, 1);
+    }
+}
+
+static lf_status run_steps(bench_rig *rig, const bench_test *test, lf_error *err)
+{
+    lf_status status = LF_OK;
+    lf_step step;
+    for (int i = 0; i < test->n; i++) {
+        if (rig->hooks->canceled(rig->hooks->cookie)) return lf_fail(err, LF_ECANCELED, "interrupted");
+        if (test->kind == BENCH_TP) {
+            step_by_hand(rig);
+            continue;
+        }
+        LF_TRY(lf_round_step(rig->round, rig->decoded_list, rig->n_seqs, &step, err));
+    }
+done:
+    return status;
+}
+
+/* Decodes, and puts the sequences back to the depth. */
+static lf_status run_picks(bench_rig *rig, const bench_test *test, double *seconds, lf_error *err)
+{
+    for (int i = 0; i < rig->n_seqs; i++) {
+        lf_seq *seq = &rig->decoded[i];
+        seq->kv = rig->seqs[i];
+        seq->tokens.len = (size_t)rig->depth + 1;
+        seq->finished = false;
+    }
+    const int64_t start = lf_clock_ns();
+    lf_status status = run_steps(rig, test, err);
+    *seconds = (double)(lf_clock_ns() - start) * 1e-9;
+    for (int i = 0; i < rig->n_seqs; i++) {
+        lf_kv_seq_truncate(rig->seqs[i], rig->depth);
+        const lf_status again = lf_kv_seq_reserve(rig->seqs[i], rig->n_new, err);
+        if (status == LF_OK) status = again;
+    }
+    return status;
 }
 
 lf_status bench_rig_run(bench_rig *rig, const bench_test *test, double *seconds, lf_error *err)
 {
     lf_status status = LF_OK;
+    if (test->kind == BENCH_TP || test->kind == BENCH_TR) return run_picks(rig, test, seconds, err);
     const int n_rows = test->n * rig->n_seqs, most = rows_of_pass(rig, test);
     const int64_t start = lf_clock_ns();
     for (int first = 0; first < n_rows; first += most)
@@ -251,9 +353,10 @@ double bench_rig_bytes(const bench_rig *rig, const bench_test *test)
 {
     const double position_bytes = (double)rig->shape.layout.tile_bytes / LF_TILE_POS * rig->shape.n_layers *
                                   rig->shape.n_kv_heads;
-    const int n_passes = test->kind == BENCH_TG ? test->n : 1;
+    const bool steps = test->kind != BENCH_PP && test->kind != BENCH_ROWS;
+    const int n_passes = steps ? test->n : 1;
     const double last_sees = rig->depth + test->n;
     /* passes of one row see one position more each */
-    const double n_seen = test->kind == BENCH_TG ? n_passes * (last_sees - (test->n - 1) / 2.0) : last_sees;
+    const double n_seen = steps ? n_passes * (last_sees - (test->n - 1) / 2.0) : last_sees;
     return n_passes * weight_bytes(rig) + n_seen * position_bytes * rig->n_seqs;
 }

@@ -30,8 +30,9 @@ static void test_lists(void **state)
     assert_ok(bench_parse_dtypes(&ints, "bf16,Q4_K", &err), &err);
     assert_int_equal(ints.n, 2);
     assert_int_equal(ints.v[1], LF_DTYPE_Q4_K);
-    assert_ok(bench_parse_tests(&tests, "tg128,pp512", &err), &err);
-    assert_int_equal(tests.n, 2);
+    assert_ok(bench_parse_tests(&tests, "tg128,pp512,tr7", &err), &err);
+    assert_int_equal(tests.n, 3);
+    assert_int_equal(tests.v[2].kind, BENCH_TR);
     assert_int_equal(tests.v[0].kind, BENCH_TG);
     assert_int_equal(tests.v[1].n, 512);
     assert_ok(bench_parse_names(&names, "110m,/a b/c.gguf", &err), &err);
@@ -313,7 +314,8 @@ static void test_passes_are_the_ones_promised(void **state)
         int n_seqs, n_passes;
     } cases[] = {
         {{BENCH_PP, 20}, 1, 2}, {{BENCH_PP, 16}, 1, 1},  {{BENCH_PP, 20}, 3, 4},  {{BENCH_TG, 5}, 1, 5},
-        {{BENCH_TG, 5}, 3, 5},  {{BENCH_ROWS, 4}, 1, 1}, {{BENCH_ROWS, 5}, 3, 1},
+        {{BENCH_TG, 5}, 3, 5},  {{BENCH_ROWS, 4}, 1, 1}, {{BENCH_ROWS, 5}, 3, 1}, {{BENCH_TP, 5}, 1, 5},
+        {{BENCH_TP, 5}, 3, 5},  {{BENCH_TR, 5}, 1, 5},   {{BENCH_TR, 5}, 3, 5},
     };
     lf_error err;
     lf_kernels kernels;

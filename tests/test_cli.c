@@ -280,10 +280,13 @@ static void expect_documented(const char *help)
 static void test_help_and_version(void **state)
 {
     (void)state;
-    static const bad_case commands[] = {
-        {.args = {"run", "--help"}},         {.args = {"inspect", "--help"}},
-        {.args = {"convert", "--help"}},     {.args = {"quantize", "-h"}},
-        {.args = {"bench", "decode", "-h"}}, {.args = {"bench", "verify", "--help"}}};
+    static const bad_case commands[] = {{.args = {"run", "--help"}},
+                                        {.args = {"inspect", "--help"}},
+                                        {.args = {"convert", "--help"}},
+                                        {.args = {"quantize", "-h"}},
+                                        {.args = {"bench", "decode", "-h"}},
+                                        {.args = {"bench", "verify", "--help"}},
+                                        {.args = {"bench", "tokenize", "--help"}}};
     char expected[64];
     result r = run_cli("--version");
     expect_success(&r);
@@ -358,6 +361,8 @@ static void test_usage_errors(void **state)
         {{"quantize", "a", "b"}, {"found 2 arguments, expected INPUT OUTPUT TYPE"}},
         {{"quantize", "a", "b", "q2"}, {"TYPE: found \"q2\", expected one of f32, f16"}},
         {{"bench", "frobnicate"}, {"bench", "\"frobnicate\""}},
+        {{"bench", "tokenize", "-f", "x"}, {"tokenize", "expected a tokenizer"}},
+        {{"bench", "tokenize", "x"}, {"tokenize", "expected --file"}},
     };
     EXPECT_ERRORS(cases, 2);
 }
@@ -401,6 +406,9 @@ static void test_errors_of_paths_and_limits(void **state)
         {{"convert", in_no_dir, "out.gguf"}, {in_no_dir, "No such file"}},
         {{"convert", tiny_dir, in_no_dir}, {in_no_dir, "No such file"}},
         {{"quantize", random_path, in_no_dir, "q8_0"}, {in_no_dir, "No such file"}},
+        {{"bench", "decode", "--test", "tr8", "--peer", "true"}, {"tests: found tp or tr", "peer"}},
+        {{"bench", "tokenize", tiny_dir, "-f", in_no_dir}, {in_no_dir, "No such file"}},
+        {{"bench", "tokenize", in_no_dir, "-f", prompt_path}, {in_no_dir, "No such file"}},
     };
     EXPECT_ERRORS(cases, 1);
 }
@@ -929,6 +937,27 @@ static void test_inspect(void **state)
 
 /* ---- convert and quantize ---- */
 
+/* What is measured is anybody's guess; the tokens are those of the text. */
+static void test_bench_tokenize(void **state)
+{
+    (void)state;
+    char text_path[512];
+    write_file(temp_path(text_path, "text"), "abc abc abc abc\n", 16);
+    result r = run_cli("bench", "tokenize", tiny_dir, "-f", text_path, "--reps", "2", "--json", "-");
+    expect_success(&r);
+    int n_lines = 0;
+    char *rest = NULL;
+    for (char *line = strtok_r(r.out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n_lines++) {
+        json_t *root = parse_json(line);
+        assert_string_equal(string_of(root, "tokenizer"), tiny_dir);
+        assert_true(number_of(root, "bytes") == 16 >> (3 - n_lines));
+        assert_true(json_real_value(json_object_get(root, "mb_per_s")) > 0);
+        json_decref(root);
+    }
+    assert_int_equal(n_lines, 4);
+    free_result(&r);
+}
+
 static void test_convert_and_quantize(void **state)
 {
     (void)state;
@@ -1090,6 +1119,7 @@ int main(void)
         cmocka_unit_test(test_interrupt),
         cmocka_unit_test(test_reader_goes_away),
         cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_bench_tokenize),
         cmocka_unit_test(test_convert_and_quantize),
         cmocka_unit_test(test_golden_text),
         cmocka_unit_test(test_golden_text_of_a_llama2c_file),
