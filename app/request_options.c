@@ -158,11 +158,12 @@ json_t *app_result_json(const lf_request *request, const lf_request_params *para
     json_t *tokens = json_array();
     for (size_t i = 0; i < n_ids; i++) (void)json_array_append_new(tokens, json_integer(ids[i]));
     json_t *o = json_pack(
-        "{s:o, s:o, s:i, s:i, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:s}", "text", app_text_json(text, len),
-        "tokens", tokens, "prompt_tokens", r.prompt_tokens, "cached_tokens", r.cached_tokens, "proposer",
-        params->proposer, "passes", r.passes, "proposed", r.proposed, "accepted", r.accepted, "stationary",
-        r.stationary, "tokens_per_pass", r.passes > 0 ? (double)r.output_tokens / r.passes : 0.0, "prefill_s",
-        r.prefill_seconds, "decode_s", r.decode_seconds, "finish_reason", lf_finish_name(r.finish));
+        "{s:o, s:o, s:i, s:i, s:s, s:i, s:i, s:i, s:f, s:i, s:f, s:f, s:f, s:s}", "text",
+        app_text_json(text, len), "tokens", tokens, "prompt_tokens", r.prompt_tokens, "cached_tokens",
+        r.cached_tokens, "proposer", params->proposer, "passes", r.passes, "proposed", r.proposed, "accepted",
+        r.accepted, "fast_forwarded", r.fast_forwarded, "stationary", r.stationary, "tokens_per_pass",
+        r.passes > 0 ? (double)r.output_tokens / r.passes : 0.0, "prefill_s", r.prefill_seconds, "decode_s",
+        r.decode_seconds, "finish_reason", lf_finish_name(r.finish));
     if (o && params->logprobs) (void)json_object_set_new(o, "logprobs", logprobs_json(log));
     return o;
 }

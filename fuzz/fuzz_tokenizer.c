@@ -98,8 +98,10 @@ static void decode(const lf_tokenizer *t, const lf_ids *ids, bool special, lf_by
     lf_error err;
     out->len = 0;
     for (size_t i = 0; i < ids->len; i++) {
+        const size_t before = out->len;
         require(lf_detok_push(&state, t, ids->data[i], special, out, &err) == LF_OK);
-        require(lf_utf8_valid_prefix(out->data, out->len) == out->len);
+        require(out->len == before ||
+                lf_utf8_valid_prefix(out->data + before, out->len - before) == out->len - before);
     }
     require(lf_detok_finish(&state, out, &err) == LF_OK);
 }

@@ -216,7 +216,10 @@ typedef struct lf_request_result {
     int passes;        /* target passes that emitted tokens, the confirming ones included */
     int proposed;      /* candidates verified */
     int accepted;      /* of those, emitted */
-    int stationary; /* accepted candidates that an earlier pass had guessed behind a wrong token (jacobi) */
+    /* As CLLM counts them (jacobi; docs/DECODERS.md): the mean of the tokens that become right in a pass, a last pass that
+     * only confirms not counted; and the tokens that were right before what stands before them was, and stayed right. */
+    double fast_forwarded;
+    int stationary;
     double queue_seconds, prefill_seconds, decode_seconds;
 } lf_request_result;
 

@@ -549,6 +549,8 @@ void lf_request_get_result(const lf_request *r, lf_request_result *result)
     const int64_t now = lf_clock_ns();
     const int64_t admitted = r->admitted_ns ? r->admitted_ns : now,
                   prefilled = r->prefilled_ns ? r->prefilled_ns : now;
+    const int n_emitted = (int)r->seq.tokens.len - r->seq.n_prompt,
+              n_states = r->seq.passes - r->seq.confirming;
     *result = (lf_request_result){
         .size = sizeof *result,
         .finish = r->finish,
@@ -558,6 +560,7 @@ void lf_request_get_result(const lf_request *r, lf_request_result *result)
         .passes = r->seq.passes,
         .proposed = r->seq.proposed,
         .accepted = r->seq.accepted,
+        .fast_forwarded = n_states > 0 ? (double)n_emitted / n_states : 0,
         .stationary = r->seq.stationary,
         .queue_seconds = (double)(admitted - r->submitted_ns) * 1e-9,
         .prefill_seconds = (double)(prefilled - admitted) * 1e-9,

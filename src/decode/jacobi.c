@@ -11,7 +11,6 @@
 #include "base/philox.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { FILL_MATCH_MIN = 1 };
 
@@ -19,6 +18,7 @@ typedef struct state {
     lf_ngram_index index; /* of the sequence's tokens: fills new positions */
     int n_guesses;        /* picks kept from the last pass; those filled in later are not among them */
     int32_t guesses[LF_DRAFT_MAX];
+    int ages[LF_DRAFT_MAX]; /* (n_guesses) passes in a row that picked this guess for its position */
 } state;
 
 static void detach(lf_proposer *self, lf_seq *seq)
@@ -75,13 +75,33 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
     for (int i = 0; i < n_seqs; i++) propose_one(seqs[i]);
 }
 
+/* Guesses that came out as the picks stood right behind the right prefix in the state that the last pass made, so that state
+ * is when the prefix reached them; those that an earlier pass had picked already are stationary. (The guess behind the
+ * accepted candidates can be right, too, where there was no room left to propose it.) */
+static void count(lf_seq *seq, const state *s, const lf_verdict *v)
+{
+    int n_known = 0;
+    while (n_known < v->n_emitted && n_known < s->n_guesses && s->guesses[n_known] == v->picks[n_known])
+        seq->stationary += s->ages[n_known++] > 1;
+    seq->confirming = n_known == v->n_emitted;
+}
+
+/* Keeps the picks behind the first wrong guess, up to one that is no token: behind a wrong guess a grammar may allow
+ * nothing. */
 static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 {
     (void)self;
     state *s = seq->proposer_state;
-    seq->stationary += v->n_accepted < s->n_guesses ? v->n_accepted : s->n_guesses;
-    s->n_guesses = v->n_picks - v->n_accepted - 1;
-    memcpy(s->guesses, v->picks + v->n_accepted + 1, (size_t)s->n_guesses * sizeof *s->guesses);
+    count(seq, s, v);
+    const int n_old = s->n_guesses;
+    s->n_guesses = 0;
+    /* `at` is where a position stood in the old window; it is read before it is overwritten, since i < at */
+    for (int i = 0, at = v->n_accepted + 1; at < v->n_picks && v->picks[at] >= 0; i++, at++) {
+        const bool same = at < n_old && s->guesses[at] == v->picks[at];
+        s->ages[i] = same ? s->ages[at] + 1 : 1;
+        s->guesses[i] = v->picks[at];
+        s->n_guesses++;
+    }
 }
 
 const lf_proposer_ops lf_proposer_jacobi = {.name = "jacobi",

@@ -18,7 +18,8 @@ typedef struct lf_proposer_ops {
     void (*detach)(lf_proposer *self, lf_seq *seq);
     /* Sets n_candidates (0 .. n_wanted) and candidates of each sequence. */
     void (*propose)(lf_proposer *self, lf_seq *const *seqs, int n_seqs);
-    /* Called after every pass that emitted, with the sequence's tokens already moved on. NULL: not interested. */
+    /* Called after every pass that emitted, the last one too, with the sequence's tokens already moved on. NULL: not
+     * interested. */
     void (*observe)(lf_proposer *self, lf_seq *seq, const lf_verdict *verdict);
 } lf_proposer_ops;
 

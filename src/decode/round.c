@@ -199,16 +199,15 @@ static void settle(lf_round *r, const part *p, lf_step *step)
     }
     int32_t picks[LF_DRAFT_MAX + 1];
     lf_verdict v = judge(r, p, picks);
-    const int n_emitted = emit_accepted(r, p, &v);
-    const int n_accepted = min_int(v.n_accepted, n_emitted);
+    v.n_emitted = emit_accepted(r, p, &v);
+    const int n_accepted = min_int(v.n_accepted, v.n_emitted);
     lf_kv_seq_commit(seq->kv, p->n_pending + n_accepted);
     seq->passes++;
     seq->proposed += seq->n_candidates;
     seq->accepted += n_accepted;
     step->accepted += n_accepted;
-    step->emitted += n_emitted;
-    if (seq->proposer && seq->proposer->ops->observe && !seq->finished)
-        seq->proposer->ops->observe(seq->proposer, seq, &v);
+    step->emitted += v.n_emitted;
+    if (seq->proposer && seq->proposer->ops->observe) seq->proposer->ops->observe(seq->proposer, seq, &v);
 }
 
 lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)

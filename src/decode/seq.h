@@ -43,8 +43,11 @@ struct lf_seq {
     int passes;   /* target passes that emitted tokens of this sequence */
     int proposed; /* candidates verified */
     int accepted; /* candidates equal to their picks and emitted */
-    int stationary; /* accepted candidates that an earlier pass had picked while a token before them was still wrong: CLLM's
-                       stationary tokens (arXiv 2403.00835, section 4.2); counted by the jacobi proposer */
+    /* As CLLM counts (arXiv 2403.00835, section 4.2, and its evaluation code); by the jacobi proposer. A pass makes a state: the
+     * tokens before it and its picks. A token is stationary if it was right in a state whose prefix was still wrong, and
+     * stayed right until the right prefix reached it. */
+    int stationary;
+    int confirming; /* 1 if all that the last pass emitted was right in the state before it: CLLM does not count such a pass */
 };
 
 /* What a pass said about the candidates of a sequence. */
@@ -52,7 +55,8 @@ typedef struct lf_verdict {
     const int32_t
         *picks;     /* (n_picks) picks[j]: for the position of candidate j, after the candidates before it */
     int n_picks;    /* n_candidates + 1 for proposers that want all picks, else n_accepted + 1 */
-    int n_accepted; /* picks[0 .. n_accepted] are committed */
+    int n_accepted; /* candidates 0 .. n_accepted - 1 equal their picks */
+    int n_emitted;  /* tokens of the output: n_accepted + 1, or fewer when it ended with one of them */
 } lf_verdict;
 
 #endif
