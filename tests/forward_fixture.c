@@ -24,21 +24,27 @@ lf_config small_config(void)
                        .tied = true};
 }
 
-void load_random_model(lf_model *m, const lf_config *config, lf_dtype dtype, uint64_t seed)
+void load_model(lf_model *m, const char *path)
 {
     lf_error err;
     lf_source source;
     lf_threads *threads;
-    char *dir = make_temp_dir(), path[512];
-    (void)snprintf(path, sizeof path, "%s/model.gguf", dir);
-    const lf_random_model random = {.config = *config, .dtype = dtype, .seed = seed};
     const lf_load_params params = {.weight_dtype = -1};
-    assert_ok(lf_random_model_write(path, &random, &err), &err);
     assert_ok(lf_source_open(&source, path, &err), &err);
     assert_ok(lf_threads_create(&threads, 2, false, &err), &err);
     assert_ok(lf_model_load(m, &source, threads, &params, &err), &err);
     lf_threads_free(threads);
     lf_source_close(&source);
+}
+
+void load_random_model(lf_model *m, const lf_config *config, lf_dtype dtype, uint64_t seed)
+{
+    lf_error err;
+    char *dir = make_temp_dir(), path[512];
+    (void)snprintf(path, sizeof path, "%s/model.gguf", dir);
+    const lf_random_model random = {.config = *config, .dtype = dtype, .seed = seed};
+    assert_ok(lf_random_model_write(path, &random, &err), &err);
+    load_model(m, path);
     remove_tree(dir);
     free(dir);
 }

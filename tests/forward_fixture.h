@@ -9,6 +9,9 @@
 /* The shape most tests use: every weight dtype fits its rows (multiples of 256), two query heads share a KV head. */
 lf_config small_config(void);
 
+/* Loads the model at path as it is. */
+void load_model(lf_model *m, const char *path);
+
 /* Writes a random model of this config to a temporary file and loads it. */
 void load_random_model(lf_model *m, const lf_config *config, lf_dtype dtype, uint64_t seed);
 

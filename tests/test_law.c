@@ -371,6 +371,29 @@ static void test_outputs_are_those_of_plain_decoding(void **state)
     assert_true(TESTS_SHORT || n_levels < 4 || n_generations >= 2000);
 }
 
+/* Real weights, at every level. */
+static void test_outputs_of_a_real_model(void **state)
+{
+    (void)state;
+    static expected want[N_SEQS];
+    unsigned levels[4];
+    const int n_levels = kernel_levels(levels), n_rounds = TESTS_SHORT ? 1 : 4 * law_factor();
+    uint64_t rng = 77;
+    lf_model m;
+    load_model(&m, require_data("models/hf/stories260K"));
+    for (int level = 0; level < n_levels; level++) {
+        lf_kernels k;
+        lf_kernels_init(&k, levels[level]);
+        const int n = levels[level] == 0 ? 6 : N_SEQS;
+        make_expected(want, n, &m, &k, LF_DTYPE_BF16, 80, 5);
+        for (int i = 0; i < n_rounds; i++) {
+            const conditions c = draw_conditions(&rng);
+            assert_int_equal(count_different(want, n, &m, &k, LF_DTYPE_BF16, &c, &real_round), 0);
+        }
+    }
+    lf_model_free(&m);
+}
+
 /* Every proposer, and every number of candidates, by itself; and that right guesses do save passes. */
 static void test_each_proposer_and_width(void **state)
 {
@@ -505,6 +528,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outputs_are_those_of_plain_decoding),
+        cmocka_unit_test(test_outputs_of_a_real_model),
         cmocka_unit_test(test_each_proposer_and_width),
         cmocka_unit_test(test_the_law_test_sees_mutants),
     };
