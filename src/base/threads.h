@@ -1,8 +1,12 @@
 /* A team of threads that runs one function together (SPMD) and meets at barriers.
  *
  * A forward pass is one lf_threads_run: the threads stay inside it for all layers and meet at cheap barriers, rather
- * than being forked and joined for each operator. A thread that waits spins for a short time and then sleeps, so that a
- * partner whose processor is taken away costs a time slice once and not a spinning core. */
+ * than being forked and joined for each operator. A thread that waits spins for a short time and then sleeps.
+ *
+ * When others want the processors, too, a barrier waits for threads that do not run: a time slice of milliseconds, where
+ * the work itself may take microseconds. So the caller watches how long it sleeps at barriers, and leaves out a thread
+ * that makes a run longer than it would be without, for a while. What is computed must not depend on the number of threads;
+ * here it never does. */
 #ifndef LF_BASE_THREADS_H
 #define LF_BASE_THREADS_H
 
@@ -24,10 +28,14 @@ void lf_threads_free(lf_threads *t);
 
 int lf_threads_count(const lf_threads *t);
 
-/* Calls fn(arg, i) on every thread i of the team and returns when all have. From one thread at a time. */
+/* Calls fn(arg, i) for i = 0 .. k - 1 on k threads, the caller (i = 0) and those that are worth waiting for, and returns when
+ * all have. 1 <= k <= lf_threads_count. From one thread at a time. */
 void lf_threads_run(lf_threads *t, void (*fn)(void *arg, int i_thread), void *arg);
 
-/* Inside a run: waits until every thread of the team has arrived, and makes their writes visible. It also restarts
+/* The same on every thread of the team, whatever it costs. */
+void lf_threads_run_all(lf_threads *t, void (*fn)(void *arg, int i_thread), void *arg);
+
+/* Inside a run: waits until every thread of the run has arrived, and makes their writes visible. It also restarts
  * lf_threads_take at 0. */
 void lf_threads_barrier(lf_threads *t);
 
