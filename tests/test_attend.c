@@ -112,7 +112,7 @@ static problem make_problem(lf_dtype dtype, int head_dim, int n_q, int n_tiles, 
     float x[DIM_MAX], y[DIM_MAX];
     for (int i = 0; i < n_q; i++) {
         fill_numbers(x, head_dim, kind, rng);
-        scalar.act_row[act](p.q + (size_t)i * p.q_stride, x, head_dim);
+        lf_act_row(&scalar, act, p.q + (size_t)i * p.q_stride, x, head_dim);
     }
 
     const int n_pos = n_tiles * LF_TILE_POS;
@@ -167,7 +167,7 @@ static void attend_part(lf_attend_fn *fn, attention *a, const problem *p, int be
 {
     void *scratch = allocate(lf_attend_scratch_bytes(end - begin));
     fn(a->o, a->o_stride, a->m, a->l, &p->layout, p->tiles + first_tile, n_tiles,
-       p->q + (size_t)begin * p->q_stride, p->q_stride, n_visible, end - begin, p->scale, scratch);
+       p->q + (size_t)begin * p->q_stride, p->q_stride, n_visible, end - begin, p->scale, NULL, scratch);
     free(scratch);
 }
 
@@ -281,12 +281,13 @@ static void test_row_law(void **state)
 /* A kernel that breaks the Row law: with company it takes the tiles in the opposite order. */
 static void mutant_attend(float *o, size_t o_stride, float *m, float *l, const lf_kv_layout *layout,
                           const void *const *tiles, int n_tiles, const void *q, size_t q_stride,
-                          const int *n_visible, int n_q, float scale, void *scratch)
+                          const int *n_visible, int n_q, float scale, const lf_attend_mass *mass,
+                          void *scratch)
 {
     const void *turned[LF_ATTN_TILES];
     for (int i = 0; i < n_tiles; i++) turned[i] = tiles[n_q > 1 ? n_tiles - 1 - i : i];
     scalar.attend[layout->dtype](o, o_stride, m, l, layout, turned, n_tiles, q, q_stride, n_visible, n_q,
-                                 scale, scratch);
+                                 scale, mass, scratch);
 }
 
 static void test_row_law_check_reports_a_mutant(void **state)
@@ -419,7 +420,7 @@ static void test_bf16_results_around_the_smallest_normal(void **state)
             const float v[4] = {0x1p-126f, 0x1.8p-126f, -0x1p-126f, 1.0f};
             for (int j = 0; j < LF_TILE_POS; j++) lf_kv_tile_store(p.kv, &p.layout, j, k, v);
             for (int r = 0; r < p.n_q; r++) {
-                scalar.act_row[LF_ACT_BF16](p.q + (size_t)r * p.q_stride, q, 4);
+                lf_act_row(&scalar, LF_ACT_BF16, p.q + (size_t)r * p.q_stride, q, 4);
                 p.n_visible[r] = 1 + 3 * r;
             }
             p.scale = 0x1p126f;
@@ -428,6 +429,46 @@ static void test_bf16_results_around_the_smallest_normal(void **state)
         }
     const volatile float smallest_normal = 0x1p-126f;
     assert_true(smallest_normal * 0.5f != 0.0f);
+}
+
+/* Block after block, each from a fresh state, and merged: the bits of one call. */
+static void check_merge(const problem *p, uint64_t *rng)
+{
+    (void)rng;
+    for (int level = -1; level < n_levels; level++) {
+        const lf_kernels *k = level < 0 ? &scalar : &levels[level];
+        lf_attend_fn *fn = k->attend[p->layout.dtype];
+        attention whole = attend(fn, p, 0, p->n_q), merged = start_attention(p, p->n_q);
+        for (int first = 0; first < p->n_tiles; first += LF_ATTN_TILES) {
+            attention block = start_attention(p, p->n_q);
+            const int n_tiles = p->n_tiles - first < LF_ATTN_TILES ? p->n_tiles - first : LF_ATTN_TILES;
+            int *n_visible = allocate((size_t)p->n_q * sizeof *n_visible);
+            for (int i = 0; i < p->n_q; i++) {
+                const int n = p->n_visible[i] - first * LF_TILE_POS;
+                n_visible[i] = n < 0 ? 0 : n > n_tiles * LF_TILE_POS ? n_tiles * LF_TILE_POS : n;
+            }
+            attend_part(fn, &block, p, 0, p->n_q, first, n_tiles, n_visible);
+            for (int i = 0; i < p->n_q; i++)
+                k->attend_merge(merged.o + (size_t)i * merged.o_stride, merged.m + i, merged.l + i,
+                                block.o + (size_t)i * block.o_stride, block.m[i], block.l[i],
+                                p->layout.dim_padded);
+            free(n_visible);
+            free_attention(&block);
+        }
+        for (int i = 0; i < p->n_q; i++)
+            /* a query whose block has the maximum -inf is merged by attend and left out by attend_merge: NaN and 0 */
+            if (!isnan(whole.l[i]) && !same_query(&whole, i, &merged, i))
+                fail_msg("%s: merging query %d: %s", k->name, i, problem_text(p));
+        free_attention(&merged);
+        free_attention(&whole);
+    }
+}
+
+static void test_merged_blocks(void **state)
+{
+    (void)state;
+    const int counts[] = {1, 5, 18};
+    each_problem(check_merge, counts, COUNT(counts));
 }
 
 /* ---- scalar against attention in double ---- */
@@ -510,6 +551,55 @@ static void test_scalar_is_attention(void **state)
 }
 
 /* ---- tiles ---- */
+
+/* The shares of the tiles in a query's attention, from what a call leaves, against their definition; asking for them changes
+ * nothing. */
+static void test_mass(void **state)
+{
+    (void)state;
+    enum { DIM = 64, N_Q = 6, N_TILES = 40, N_POS = N_TILES * LF_TILE_POS, STRIDE = N_TILES + 3 };
+    static float k[N_POS * DIM], v[N_POS * DIM];
+    uint64_t rng = 17;
+    for (size_t t = 0; t < COUNT(kv_dtypes); t++) {
+        problem p = make_problem(kv_dtypes[t], DIM, N_Q, N_TILES, ORDINARY, &rng);
+        fill_numbers(k, N_POS * DIM, ORDINARY, &rng);
+        fill_numbers(v, N_POS * DIM, ORDINARY, &rng);
+        for (int j = 0; j < N_POS; j++)
+            lf_kv_tile_store(p.kv + (size_t)(j / LF_TILE_POS) * p.layout.tile_bytes, &p.layout,
+                             j % LF_TILE_POS, k + j * DIM, v + j * DIM);
+        for (int i = 0; i < N_Q; i++) p.n_visible[i] = 1 + (int)(rng_next(&rng) % N_POS);
+        for (int level = -1; level < n_levels; level++) {
+            lf_attend_fn *fn = (level < 0 ? &scalar : &levels[level])->attend[p.layout.dtype];
+            float sum[N_Q][STRIDE] = {{0}}, max[N_Q][4];
+            const lf_attend_mass mass = {&sum[0][0], STRIDE, &max[0][0], 4};
+            attention plain = attend(fn, &p, 0, N_Q), a = start_attention(&p, N_Q);
+            void *scratch = allocate(lf_attend_scratch_bytes(N_Q));
+            fn(a.o, a.o_stride, a.m, a.l, &p.layout, p.tiles, N_TILES, p.q, p.q_stride, p.n_visible, N_Q,
+               p.scale, &mass, scratch);
+            assert_true(same_attention(&plain, &a));
+            for (int i = 0; i < N_Q; i++) {
+                double share[N_TILES] = {0}, all = 0;
+                for (int j = 0; j < p.n_visible[i]; j++) {
+                    double score = 0;
+                    for (int d = 0; d < DIM; d++) score += q_value(&p, i, d) * (double)k[j * DIM + d];
+                    share[j / LF_TILE_POS] += exp(score * (double)p.scale);
+                    all += exp(score * (double)p.scale);
+                }
+                for (int j = 0; j < N_TILES; j++) {
+                    const bool seen = j * LF_TILE_POS < p.n_visible[i];
+                    const double found = seen ? (double)(sum[i][j] *
+                                                         lf_exp(max[i][j / LF_ATTN_TILES] - a.m[i]) / a.l[i])
+                                              : (double)sum[i][j];
+                    assert_true(fabs(found - share[j] / all) < 0.02 * share[j] / all + 1e-9);
+                }
+            }
+            free(scratch);
+            free_attention(&plain);
+            free_attention(&a);
+        }
+        free_problem(&p);
+    }
+}
 
 static void test_layout_limits(void **state)
 {
@@ -683,7 +773,9 @@ int main(void)
         cmocka_unit_test(test_blocks_in_one_call_or_many),
         cmocka_unit_test(test_a_blind_query_keeps_its_state),
         cmocka_unit_test(test_bf16_results_around_the_smallest_normal),
+        cmocka_unit_test(test_merged_blocks),
         cmocka_unit_test(test_scalar_is_attention),
+        cmocka_unit_test(test_mass),
         cmocka_unit_test(test_layout_limits),
         cmocka_unit_test(test_store_touches_its_slot_only),
         cmocka_unit_test(test_tiles_round_trip),

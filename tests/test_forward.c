@@ -122,6 +122,34 @@ static void test_every_batch_size(void **state)
     lf_model_free(&m);
 }
 
+/* One long sequence with few KV heads, so that several threads go through its segments: 1 to 4 threads, 1 to 40 rows. */
+static void test_attention_by_segments(void **state)
+{
+    (void)state;
+    enum { LEN = TESTS_SHORT ? 4200 : 8300 };
+    lf_config config = small_config();
+    config.n_layers = 1;
+    config.n_kv_heads = 1;
+    unsigned levels[4];
+    lf_kernels kernels;
+    lf_model m;
+    reference ref;
+    lf_kernels_init(&kernels, levels[kernel_levels(levels) - 1]);
+    load_random_model(&m, &config, LF_DTYPE_BF16, 41);
+    make_reference(&ref, &m, &kernels, LF_DTYPE_BF16, 1, LEN, LEN, 8);
+    for (int n = 1; n <= 4; n++) {
+        const schedule s = {.n_threads = n,
+                            .rows_max = 40,
+                            .chunk_min = 1,
+                            .chunk_max = n % 2 == 0 ? 12 : 40,
+                            .seqs_max = 1,
+                            .seed = (uint64_t)n};
+        expect_row_law(&ref, &m, &kernels, LF_DTYPE_BF16, &s);
+    }
+    free_reference(&ref);
+    lf_model_free(&m);
+}
+
 /* Shapes with tails everywhere: head_dim 6, odd head counts, sizes that are no multiple of a tile, biases, QK norm. */
 static void test_odd_shapes(void **state)
 {
@@ -439,17 +467,86 @@ static void test_a_sparse_view_selects_by_head(void **state)
     lf_model_free(&m);
 }
 
+/* ---- attention mass ---- */
+
+/* The mass of one layer and head of the last rows of a sequence: shares of tiles that sum up to one for each row and head, more
+ * where the keys are alike, and the same bits from any number of threads. */
+static void test_mass_of_rows(void **state)
+{
+    (void)state;
+    enum {
+        LEN = 600,
+        N = 30,
+        TILES = (LEN + N + LF_TILE_POS - 1) / LF_TILE_POS,
+        STRIDE = 80,
+        HEADS = 2,
+        LAYERS = 2
+    };
+    lf_config config = small_config();
+    lf_error err;
+    lf_model m;
+    lf_kernels kernels;
+    unsigned levels[4];
+    static lf_row rows[LEN];
+    static float mass[4][LAYERS][HEADS][STRIDE];
+    assert_int_equal(config.n_layers, LAYERS);
+    lf_kernels_init(&kernels, levels[kernel_levels(levels) - 1]);
+    load_random_model(&m, &config, LF_DTYPE_BF16, 91);
+    for (int n_threads = 1; n_threads <= 3; n_threads++) {
+        lf_kv_shape shape = {.n_layers = LAYERS, .n_kv_heads = HEADS};
+        lf_threads *threads;
+        lf_kv_pool *pool;
+        lf_kv_seq *seq;
+        lf_forward *forward;
+        uint64_t rng = 15;
+        assert_ok(lf_threads_create(&threads, n_threads, false, &err), &err);
+        assert_true(lf_kv_layout_init(&shape.layout, LF_DTYPE_BF16, config.head_dim));
+        assert_ok(lf_kv_pool_create(&pool, &shape, 8, &err), &err);
+        assert_ok(lf_kv_seq_open(&seq, pool, LEN + N, &err), &err);
+        assert_ok(lf_forward_create(&forward, &m, &kernels, threads, &shape.layout, LEN, 1, &err), &err);
+        assert_ok(lf_forward_enable_mass(forward, STRIDE * LF_TILE_POS, &err), &err);
+        for (int begin = 0, n = LEN; begin < LEN + N; begin += n, n = N) {
+            assert_ok(lf_kv_seq_reserve(seq, n, &err), &err);
+            for (int i = 0; i < n; i++)
+                rows[i] = (lf_row){.seq = seq,
+                                   .token = (int32_t)(rng_next(&rng) % (uint64_t)config.n_vocab),
+                                   .pos = begin + i,
+                                   .mass = begin == 0 || i < 5 ? NULL : &mass[n_threads][0][0][0]};
+            lf_forward_run(forward, rows, n);
+            lf_kv_seq_commit(seq, n);
+        }
+        for (int layer = 0; layer < LAYERS; layer++)
+            for (int head = 0; head < HEADS; head++) {
+                double sum = 0;
+                for (int i = 0; i < STRIDE; i++) {
+                    const float share = mass[n_threads][layer][head][i];
+                    sum += (double)share;
+                    assert_true(i < TILES ? share > 0 : share == 0);
+                }
+                assert_true(fabs(sum - (N - 5) * config.n_heads / HEADS) < 1e-3);
+            }
+        assert_memory_equal(mass[n_threads], mass[1], sizeof mass[1]);
+        lf_forward_free(forward);
+        lf_kv_seq_close(seq);
+        lf_kv_pool_free(pool);
+        lf_threads_free(threads);
+    }
+    lf_model_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_dtype_and_level),
         cmocka_unit_test(test_every_row_count_and_thread_count),
         cmocka_unit_test(test_every_batch_size),
+        cmocka_unit_test(test_attention_by_segments),
         cmocka_unit_test(test_odd_shapes),
         cmocka_unit_test(test_levels_agree),
         cmocka_unit_test(test_the_law_test_sees_a_mutant),
         cmocka_unit_test(test_a_sparse_view_equals_the_sequence_of_what_it_sees),
         cmocka_unit_test(test_a_sparse_view_selects_by_head),
+        cmocka_unit_test(test_mass_of_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

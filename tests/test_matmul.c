@@ -128,7 +128,7 @@ static rows make_rows(lf_dtype dtype, int n, int n_in, flavour kind, uint64_t se
     assert_true(values && r.x);
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < n_in; k++) values[k] = draw(&seed, kind);
-        scalar.act_row[act](r.x + (size_t)i * r.stride, values, n_in);
+        lf_act_row(&scalar, act, r.x + (size_t)i * r.stride, values, n_in);
     }
     free(values);
     return r;
@@ -335,7 +335,7 @@ static void test_bf16_border_of_subnormals(void **state)
             sources[j] = packed_row[j];
         }
         lf_pack_tile(&w, 0, sources, LF_DTYPE_BF16, NULL);
-        scalar.act_row[LF_ACT_BF16](x, row_x, 2);
+        lf_act_row(&scalar, LF_ACT_BF16, x, row_x, 2);
         float expected[LF_TILE_OUT], y[LF_TILE_OUT];
         scalar.matmul[LF_DTYPE_BF16](expected, LF_TILE_OUT, &w, 0, 1, x, sizeof x, 1);
         for (int l = 0; l < n_levels; l++) {

@@ -109,11 +109,11 @@ static void check_act_rows(const float *x, int n)
         assert_int_equal(row_bytes % 64, 0);
         uint8_t *expected = lf_calloc_aligned(row_bytes + 64), *found = lf_calloc_aligned(row_bytes + 64);
         memset(expected, 0xa5, row_bytes + 64);
-        scalar.act_row[act](expected, x, n);
+        lf_act_row(&scalar, act, expected, x, n);
         for (size_t i = row_bytes; i < row_bytes + 64; i++) assert_int_equal(expected[i], 0xa5);
         for (int l = 0; l < n_levels; l++) {
             memset(found, 0xa5, row_bytes + 64);
-            levels[l].act_row[act](found, x, n);
+            lf_act_row(&levels[l], act, found, x, n);
             if (act != LF_ACT_Q8) {
                 assert_memory_equal(found, expected, row_bytes + 64);
                 continue;
@@ -145,6 +145,36 @@ static void test_act_rows(void **state)
             for (int shift = 0; shift < 2; shift++) { /* rows need no alignment */
                 draw_row(x + shift, sizes[i], flavour, i + 100);
                 check_act_rows(x + shift, sizes[i]);
+            }
+}
+
+/* A row written in parts, whose sizes are multiples of 32 up to the last, has the bytes of a row written at once. */
+static void test_act_rows_in_parts(void **state)
+{
+    (void)state;
+    static float x[N_MAX];
+    uint64_t rng = 3;
+    for (size_t i = 0; i < COUNT(sizes); i++)
+        for (int l = -1; l < n_levels; l++)
+            for (int act = 0; act < LF_ACT_COUNT; act++) {
+                const lf_kernels *k = l < 0 ? &scalar : &levels[l];
+                const int n = sizes[i];
+                const size_t bytes = lf_act_row_bytes((lf_act)act, n);
+                uint8_t *whole = lf_calloc_aligned(bytes), *parts = lf_calloc_aligned(bytes);
+                draw_row(x, n, (int)(i % 3), i + 200);
+                lf_act_row(k, (lf_act)act, whole, x, n);
+                memset(parts, 0xa5, bytes);
+                for (int first = 0, count; first < n; first += count) {
+                    count = 32 * (1 + (int)(rng_next(&rng) % 5));
+                    if (count > n - first) count = n - first;
+                    k->act_part[act](parts, n, x + first, first, count);
+                }
+                if (act != LF_ACT_Q8)
+                    assert_memory_equal(parts, whole, bytes);
+                else
+                    check_act_q8(parts, x, n);
+                free(whole);
+                free(parts);
             }
 }
 
@@ -301,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_exp_exact_values),
         cmocka_unit_test(test_exp_accuracy),
         cmocka_unit_test(test_act_rows),
+        cmocka_unit_test(test_act_rows_in_parts),
         cmocka_unit_test(test_act_rows_of_edges),
         cmocka_unit_test(test_rms_norm),
         cmocka_unit_test(test_silu_mul),

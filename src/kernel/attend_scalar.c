@@ -149,6 +149,16 @@ static float softmax(float *p, int n, bool round_to_bf16, float *sum)
     return maximum;
 }
 
+/* The sums of the tiles of p (n). */
+static void sum_tiles(float *sum, const float *p, int n)
+{
+    for (int j = 0; j < n; j += LF_TILE_POS) {
+        float lane[LANES] = {0};
+        memcpy(lane, p + j, (size_t)(n - j < LANES ? n - j : LANES) * sizeof *p);
+        *sum++ = fold_sum(lane);
+    }
+}
+
 /* Takes the block's (o_b, m_b, l_b) into the running (o, m, l). */
 static void merge(float *o, float *m, float *l, const float *o_b, float m_b, float l_b, int dim)
 {
@@ -159,28 +169,38 @@ static void merge(float *o, float *m, float *l, const float *o_b, float m_b, flo
     for (int i = 0; i < dim; i++) o[i] = fmaf(o[i], a, o_b[i] * b);
 }
 
-/* One query against one block, of which it sees n > 0 positions. */
+/* One query against one block, of which it sees n > 0 positions. tile_sum (the tiles that it sees) and block_max, or NULL:
+ * its mass. */
 static void attend_block(float *o, float *m, float *l, const lf_kv_layout *layout, const void *const *tiles,
-                         const void *q, int n, float scale, float *scratch)
+                         const void *q, int n, float scale, float *tile_sum, float *block_max, float *scratch)
 {
     float *p = scratch, *o_b = p + LF_ATTN_POS, l_b; /* (LF_ATTN_POS), (dim_padded) */
     for (int j = 0; j < n; j++) p[j] = scale * dot(layout, q, tiles[j / LF_TILE_POS], j % LF_TILE_POS);
     const float m_b = softmax(p, n, layout->dtype == LF_DTYPE_BF16, &l_b);
+    if (tile_sum) {
+        sum_tiles(tile_sum, p, n);
+        *block_max = m_b;
+    }
     sum_values(o_b, p, layout, tiles, n);
     merge(o, m, l, o_b, m_b, l_b, layout->dim_padded);
 }
 
 static void attend_scalar(float *o, size_t o_stride, float *m, float *l, const lf_kv_layout *layout,
                           const void *const *tiles, int n_tiles, const void *q, size_t q_stride,
-                          const int *n_visible, int n_q, float scale, void *scratch)
+                          const int *n_visible, int n_q, float scale, const lf_attend_mass *mass,
+                          void *scratch)
 {
     for (int i = 0; i < n_q; i++) {
         const void *q_row = (const uint8_t *)q + (size_t)i * q_stride;
         assert(n_visible[i] <= n_tiles * LF_TILE_POS);
         for (int first = 0; first < n_visible[i]; first += LF_ATTN_POS) {
             const int n = n_visible[i] - first < LF_ATTN_POS ? n_visible[i] - first : LF_ATTN_POS;
+            float *tile_sum = mass ? mass->sum + (size_t)i * mass->sum_stride + (size_t)(first / LF_TILE_POS)
+                                   : NULL;
+            float *block_max = mass ? mass->max + (size_t)i * mass->max_stride + (size_t)(first / LF_ATTN_POS)
+                                    : NULL;
             attend_block(o + (size_t)i * o_stride, m + i, l + i, layout, tiles + first / LF_TILE_POS, q_row,
-                         n, scale, scratch);
+                         n, scale, tile_sum, block_max, scratch);
         }
     }
 }

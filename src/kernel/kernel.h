@@ -34,6 +34,16 @@ enum { LF_ATTN_TILES = 16, LF_ATTN_POS = LF_ATTN_TILES * LF_TILE_POS };
 typedef void lf_matmul_fn(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
                           const void *x, size_t x_stride, int n_rows);
 
+/* Where an attend call leaves how much weight each tile got, for who wants to know. Only what a query sees is written: its tiles
+ * up to the last it sees, its blocks likewise; both counted from the first tile of the call. The share of a tile in the
+ * query's attention is sum * lf_exp(max - m) / l, with the final m and l. */
+typedef struct lf_attend_mass {
+    float *sum;        /* (n_q, sum_stride) the sum of the tile's p, in 16 lanes as above */
+    size_t sum_stride; /* at least n_tiles */
+    float *max;        /* (n_q, max_stride) m_b of the block */
+    size_t max_stride; /* at least the number of blocks */
+} lf_attend_mass;
+
 /* Attends n_q >= 1 query vectors to n_tiles tiles of the same KV head, in blocks of LF_ATTN_TILES, and merges
  * each block's result into the running state. A call over many blocks gives the bits of a call per block and is
  * faster: it reads the next block from memory while it computes on this one.
@@ -42,6 +52,7 @@ typedef void lf_matmul_fn(float *y, size_t y_stride, const lf_packed *w, int til
  *   q (n_q)            queries as rows of lf_act_for(layout->dtype), q_stride bytes apart
  *   n_visible (n_q)    how many leading positions of the tiles each query sees, 0 .. 16 n_tiles; a block of
  *                      which it sees none leaves its state untouched
+ *   mass               NULL, or where the mass goes
  *   scratch            lf_attend_scratch_bytes(n_q) bytes, 64-byte aligned
  *
  * For a query and a block, over the positions j of the block that it sees:
@@ -56,7 +67,8 @@ typedef void lf_matmul_fn(float *y, size_t y_stride, const lf_packed *w, int til
  *   l = fma(l, a, l_b * b),  o[d] = fma(o[d], a, o_b[d] * b),  m = m'. */
 typedef void lf_attend_fn(float *o, size_t o_stride, float *m, float *l, const lf_kv_layout *layout,
                           const void *const *tiles, int n_tiles, const void *q, size_t q_stride,
-                          const int *n_visible, int n_q, float scale, void *scratch);
+                          const int *n_visible, int n_q, float scale, const lf_attend_mass *mass,
+                          void *scratch);
 
 size_t lf_attend_scratch_bytes(int n_q);
 
@@ -66,8 +78,10 @@ typedef struct lf_kernels {
     lf_matmul_fn *matmul[LF_DTYPE_COUNT];
     lf_attend_fn *attend[LF_DTYPE_COUNT]; /* by KV dtype; NULL for dtypes a cache cannot have */
 
-    /* dst = x (n) in the given form; dst has lf_act_row_bytes(act, n) bytes, padding becomes zero. */
-    void (*act_row[LF_ACT_COUNT])(void *dst, const float *x, int n);
+    /* Elements [first, first + count) of a row of n in the given form, from x (count); the row has lf_act_row_bytes(act, n)
+     * bytes at dst. first is a multiple of 32; count is one, too, or the part ends the row, whose padding then becomes zero.
+     * Parts of a row may be written by several threads. */
+    void (*act_part[LF_ACT_COUNT])(void *dst, int n, const float *x, int first, int count);
 
     /* y (n) = (x / rms(x)) w: ss = sum of fma(x, x, lane) in 16 lanes; r = 1 / sqrt(ss / n + eps); y = (x r)
      * w. y may be x. */
@@ -75,6 +89,11 @@ typedef struct lf_kernels {
 
     /* y (n) = gate / (1 + lf_exp(-gate)) * up, in this order; y may be gate. */
     void (*silu_mul)(float *y, const float *gate, const float *up, int n);
+
+    /* Merges the attention state (o_part (n), m_part, l_part) of later positions into (o (n), m, l), as attend merges a block.
+     * A part that saw nothing (m_part = -INFINITY) changes nothing. */
+    void (*attend_merge)(float *o, float *m, float *l, const float *o_part, float m_part, float l_part,
+                         int n);
 
     /* y (n) += x (n). */
     void (*add)(float *y, const float *x, int n);
@@ -87,6 +106,12 @@ typedef struct lf_kernels {
 
 /* Fills the table for the given cpu flags (lf_cpu_flags() and a user's mask). */
 void lf_kernels_init(lf_kernels *k, unsigned cpu_flags);
+
+/* A whole row. */
+static inline void lf_act_row(const lf_kernels *k, lf_act act, void *dst, const float *x, int n)
+{
+    k->act_part[act](dst, n, x, 0, n);
+}
 
 /* exp(x) by one stated sequence of operations, the same in every kernel: relative error below 2e-7 for
  * -87.3 <= x <= 88.3, exactly 1 at 0, exactly 0 below -87.33 (so exp(-inf) = 0), NaN for NaN. */

@@ -82,20 +82,30 @@ static uint16_t quantize_q8_block(int8_t q[Q8_BLOCK], const float *x, int n)
     return scale;
 }
 
-/* q8_0: K uint8_t q[nb][8][16][4], uint16_t d[nb][16], V int8_t q[16][nb * 32], uint16_t d[16][nb]. */
-static void store_q8(uint8_t *k_tile, uint8_t *v_tile, int head_dim, int slot, const float *k, const float *v)
+/* q8_0: K uint8_t q[nb][8][16][4], uint16_t d[nb][16]. */
+static void store_k_q8(uint8_t *tile, int head_dim, int slot, const float *k)
 {
     const int nb = q8_blocks(head_dim);
-    uint16_t *k_scales = (void *)(k_tile + nb * Q8_BLOCK * LF_TILE_POS);
-    uint16_t *v_scales = (void *)(v_tile + nb * Q8_BLOCK * LF_TILE_POS);
+    uint16_t *scales = (void *)(tile + nb * Q8_BLOCK * LF_TILE_POS);
     for (int b = 0; b < nb; b++) {
         const int begin = b * Q8_BLOCK, n = head_dim - begin < Q8_BLOCK ? head_dim - begin : Q8_BLOCK;
         int8_t q[Q8_BLOCK];
-        k_scales[b * LF_TILE_POS + slot] = quantize_q8_block(q, k + begin, n);
+        scales[b * LF_TILE_POS + slot] = quantize_q8_block(q, k + begin, n);
         for (int i = 0; i < Q8_BLOCK; i++)
-            k_tile[((begin + i) / 4 * LF_TILE_POS + slot) * 4 + i % 4] = (uint8_t)(q[i] + Q8_BIAS);
-        v_scales[slot * nb + b] = quantize_q8_block(q, v + begin, n);
-        memcpy(v_tile + slot * nb * Q8_BLOCK + begin, q, Q8_BLOCK);
+            tile[((begin + i) / 4 * LF_TILE_POS + slot) * 4 + i % 4] = (uint8_t)(q[i] + Q8_BIAS);
+    }
+}
+
+/* q8_0: V int8_t q[16][nb * 32], uint16_t d[16][nb]. */
+static void store_v_q8(uint8_t *tile, int head_dim, int slot, const float *v)
+{
+    const int nb = q8_blocks(head_dim);
+    uint16_t *scales = (void *)(tile + nb * Q8_BLOCK * LF_TILE_POS);
+    for (int b = 0; b < nb; b++) {
+        const int begin = b * Q8_BLOCK, n = head_dim - begin < Q8_BLOCK ? head_dim - begin : Q8_BLOCK;
+        int8_t q[Q8_BLOCK];
+        scales[slot * nb + b] = quantize_q8_block(q, v + begin, n);
+        memcpy(tile + slot * nb * Q8_BLOCK + begin, q, Q8_BLOCK);
     }
 }
 
@@ -113,14 +123,6 @@ static void load_q8(float *k, float *v, const uint8_t *k_tile, const uint8_t *v_
 }
 
 /* f32: K float [dim][16], V float [16][dim16]. */
-static void store_f32(float *k_tile, float *v_tile, const lf_kv_layout *layout, int slot, const float *k,
-                      const float *v)
-{
-    const int dim = layout->head_dim, dim16 = layout->dim_padded;
-    for (int i = 0; i < dim; i++) k_tile[i * LF_TILE_POS + slot] = k[i];
-    for (int i = 0; i < dim16; i++) v_tile[slot * dim16 + i] = i < dim ? v[i] : 0.0f;
-}
-
 static void load_f32(float *k, float *v, const float *k_tile, const float *v_tile, const lf_kv_layout *layout,
                      int slot)
 {
@@ -131,14 +133,6 @@ static void load_f32(float *k, float *v, const float *k_tile, const float *v_til
 }
 
 /* f16: as f32, in uint16_t. */
-static void store_f16(uint16_t *k_tile, uint16_t *v_tile, const lf_kv_layout *layout, int slot,
-                      const float *k, const float *v)
-{
-    const int dim = layout->head_dim, dim16 = layout->dim_padded;
-    for (int i = 0; i < dim; i++) k_tile[i * LF_TILE_POS + slot] = lf_f16_from_float(k[i]);
-    for (int i = 0; i < dim16; i++) v_tile[slot * dim16 + i] = i < dim ? lf_f16_from_float(v[i]) : 0;
-}
-
 static void load_f16(float *k, float *v, const uint16_t *k_tile, const uint16_t *v_tile,
                      const lf_kv_layout *layout, int slot)
 {
@@ -149,16 +143,6 @@ static void load_f16(float *k, float *v, const uint16_t *k_tile, const uint16_t 
 }
 
 /* bf16: K uint16_t [ceil(dim / 2)][16][2], V uint16_t [8][dim16][2]. */
-static void store_bf16(uint16_t *k_tile, uint16_t *v_tile, const lf_kv_layout *layout, int slot,
-                       const float *k, const float *v)
-{
-    const int dim = layout->head_dim, dim16 = layout->dim_padded;
-    for (int i = 0; i < round_up(dim, 2); i++)
-        k_tile[(i / 2 * LF_TILE_POS + slot) * 2 + i % 2] = i < dim ? lf_bf16_from_float(k[i]) : 0;
-    for (int i = 0; i < dim16; i++)
-        v_tile[(slot / 2 * dim16 + i) * 2 + slot % 2] = i < dim ? lf_bf16_from_float(v[i]) : 0;
-}
-
 static void load_bf16(float *k, float *v, const uint16_t *k_tile, const uint16_t *v_tile,
                       const lf_kv_layout *layout, int slot)
 {
@@ -168,17 +152,54 @@ static void load_bf16(float *k, float *v, const uint16_t *k_tile, const uint16_t
     }
 }
 
-void lf_kv_tile_store(void *tile, const lf_kv_layout *layout, int slot, const float *k, const float *v)
+void lf_kv_tile_store_k(void *tile, const lf_kv_layout *layout, int slot, const float *k)
 {
     assert(slot >= 0 && slot < LF_TILE_POS);
-    void *v_tile = (uint8_t *)tile + layout->v_offset;
+    const int dim = layout->head_dim;
+    float *f = tile;
+    uint16_t *h = tile;
     switch (layout->dtype) {
-    case LF_DTYPE_F32: store_f32(tile, v_tile, layout, slot, k, v); break;
-    case LF_DTYPE_F16: store_f16(tile, v_tile, layout, slot, k, v); break;
-    case LF_DTYPE_BF16: store_bf16(tile, v_tile, layout, slot, k, v); break;
-    case LF_DTYPE_Q8_0: store_q8(tile, v_tile, layout->head_dim, slot, k, v); break;
+    case LF_DTYPE_F32:
+        for (int i = 0; i < dim; i++) f[i * LF_TILE_POS + slot] = k[i];
+        break;
+    case LF_DTYPE_F16:
+        for (int i = 0; i < dim; i++) h[i * LF_TILE_POS + slot] = lf_f16_from_float(k[i]);
+        break;
+    case LF_DTYPE_BF16:
+        for (int i = 0; i < round_up(dim, 2); i++)
+            h[(i / 2 * LF_TILE_POS + slot) * 2 + i % 2] = i < dim ? lf_bf16_from_float(k[i]) : 0;
+        break;
+    case LF_DTYPE_Q8_0: store_k_q8(tile, dim, slot, k); break;
     default: assert(false);
     }
+}
+
+void lf_kv_tile_store_v(void *tile, const lf_kv_layout *layout, int slot, const float *v)
+{
+    assert(slot >= 0 && slot < LF_TILE_POS);
+    const int dim = layout->head_dim, dim16 = layout->dim_padded;
+    float *f = (void *)((uint8_t *)tile + layout->v_offset);
+    uint16_t *h = (void *)f;
+    switch (layout->dtype) {
+    case LF_DTYPE_F32:
+        for (int i = 0; i < dim16; i++) f[slot * dim16 + i] = i < dim ? v[i] : 0.0f;
+        break;
+    case LF_DTYPE_F16:
+        for (int i = 0; i < dim16; i++) h[slot * dim16 + i] = i < dim ? lf_f16_from_float(v[i]) : 0;
+        break;
+    case LF_DTYPE_BF16:
+        for (int i = 0; i < dim16; i++)
+            h[(slot / 2 * dim16 + i) * 2 + slot % 2] = i < dim ? lf_bf16_from_float(v[i]) : 0;
+        break;
+    case LF_DTYPE_Q8_0: store_v_q8((void *)f, dim, slot, v); break;
+    default: assert(false);
+    }
+}
+
+void lf_kv_tile_store(void *tile, const lf_kv_layout *layout, int slot, const float *k, const float *v)
+{
+    lf_kv_tile_store_k(tile, layout, slot, k);
+    lf_kv_tile_store_v(tile, layout, slot, v);
 }
 
 void lf_kv_tile_load(float *k, float *v, const void *tile, const lf_kv_layout *layout, int slot)

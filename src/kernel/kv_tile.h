@@ -33,6 +33,8 @@ bool lf_kv_layout_init(lf_kv_layout *out, lf_dtype dtype, int head_dim);
 /* Writes k (head_dim) and v (head_dim) to slot 0..15 of the tile, converted to the layout's dtype; the
  * padding of that slot becomes zero. Other slots are not touched. */
 void lf_kv_tile_store(void *tile, const lf_kv_layout *layout, int slot, const float *k, const float *v);
+void lf_kv_tile_store_k(void *tile, const lf_kv_layout *layout, int slot, const float *k);
+void lf_kv_tile_store_v(void *tile, const lf_kv_layout *layout, int slot, const float *v);
 
 /* Reads them back as floats (tests, converters). */
 void lf_kv_tile_load(float *k, float *v, const void *tile, const lf_kv_layout *layout, int slot);

@@ -12,20 +12,17 @@ float lf_exp(float x)
 
 /* ---- activations ---- */
 
-static void act_row_f32(void *dst, const float *x, int n)
+static void act_part_f32(void *dst, int n, const float *x, int first, int count)
 {
-    uint8_t *bytes = dst;
-    const size_t filled = (size_t)n * sizeof *x;
-    memcpy(bytes, x, filled);
-    memset(bytes + filled, 0, lf_act_row_bytes(LF_ACT_F32, n) - filled);
+    memcpy((float *)dst + first, x, (size_t)count * sizeof *x);
+    if (first + count == n) act_pad(LF_ACT_F32, dst, n);
 }
 
-static void act_row_bf16(void *dst, const float *x, int n)
+static void act_part_bf16(void *dst, int n, const float *x, int first, int count)
 {
-    uint16_t *h = dst;
-    const int padded = (int)(lf_act_row_bytes(LF_ACT_BF16, n) / sizeof *h);
-    for (int i = 0; i < n; i++) h[i] = lf_bf16_from_float(x[i]);
-    for (int i = n; i < padded; i++) h[i] = 0;
+    uint16_t *h = (uint16_t *)dst + first;
+    for (int i = 0; i < count; i++) h[i] = lf_bf16_from_float(x[i]);
+    if (first + count == n) act_pad(LF_ACT_BF16, dst, n);
 }
 
 /* One block: q (32), the scale d, and sum (2) of 16 q each. n: inputs that are there, at most 32. */
@@ -45,17 +42,16 @@ static void quantize_block(int8_t *q, float *d, int32_t *sum, const float *x, in
     }
 }
 
-static void act_row_q8(void *dst, const float *x, int n)
+static void act_part_q8(void *dst, int n, const float *x, int first, int count)
 {
-    memset(dst, 0, lf_act_row_bytes(LF_ACT_Q8, n));
     const lf_act_q8 row = lf_act_q8_at(dst, n);
-    for (int b = 0; b * ACT_BLOCK < n; b++) {
-        const int left = n - b * ACT_BLOCK;
+    for (int b = first / ACT_BLOCK, i = 0; i < count; b++, i += ACT_BLOCK) {
         int32_t *sum = row.sum + 2 * b;
-        quantize_block(row.q + b * ACT_BLOCK, &row.d[b], sum, x + b * ACT_BLOCK,
-                       left < ACT_BLOCK ? left : ACT_BLOCK);
+        quantize_block(row.q + b * ACT_BLOCK, &row.d[b], sum, x + i,
+                       count - i < ACT_BLOCK ? count - i : ACT_BLOCK);
         row.ds[b] = row.d[b] * (float)(sum[0] + sum[1]);
     }
+    if (first + count == n) act_pad(LF_ACT_Q8, dst, n);
 }
 
 /* ---- the rest ---- */
@@ -73,6 +69,13 @@ static void rms_norm(float *y, const float *x, const float *w, int n, float eps)
 static void silu_mul(float *y, const float *gate, const float *up, int n)
 {
     for (int i = 0; i < n; i++) y[i] = gate[i] / (1.0f + exp_spec(-gate[i])) * up[i];
+}
+
+static void attend_merge(float *o, float *m, float *l, const float *o_part, float m_part, float l_part, int n)
+{
+    if (m_part == -INFINITY) return;
+    const merge_factors by = merge_factors_of(m, l, m_part, l_part);
+    for (int i = 0; i < n; i++) o[i] = fmaf(o[i], by.old, o_part[i] * by.part);
 }
 
 static void add(float *y, const float *x, int n)
@@ -94,11 +97,12 @@ static void rope(float *x, const float *cos, const float *sin, int n_heads, int 
 
 void lf_vector_init_scalar(lf_kernels *k)
 {
-    k->act_row[LF_ACT_F32] = act_row_f32;
-    k->act_row[LF_ACT_BF16] = act_row_bf16;
-    k->act_row[LF_ACT_Q8] = act_row_q8;
+    k->act_part[LF_ACT_F32] = act_part_f32;
+    k->act_part[LF_ACT_BF16] = act_part_bf16;
+    k->act_part[LF_ACT_Q8] = act_part_q8;
     k->rms_norm = rms_norm;
     k->silu_mul = silu_mul;
+    k->attend_merge = attend_merge;
     k->add = add;
     k->rope = rope;
 }

@@ -16,6 +16,10 @@ typedef struct lf_row {
     int32_t token;       /* 0 <= token < n_vocab */
     int32_t pos;
     bool wants_logits;
+    /* NULL, or where the pass adds how much attention the row gave to each tile of its sequence: (n_layers, n_kv_heads,
+     * stride of lf_forward_enable_mass), summed over the heads of a group, 1 for each head in all. Rows of a run may share it.
+     * Only for rows with the full view. */
+    float *mass;
 } lf_row;
 
 typedef struct lf_forward lf_forward;
@@ -26,6 +30,10 @@ lf_status lf_forward_create(lf_forward **out, const lf_model *model, const lf_ke
                             lf_threads *threads, const lf_kv_layout *layout, int rows_max, int logits_max,
                             lf_error *err);
 void lf_forward_free(lf_forward *f); /* NULL is fine */
+
+/* Lets rows ask for their attention mass, for sequences of up to n_ctx positions: the stride of lf_row.mass is the number of
+ * tiles, n_ctx / 16 rounded up. Once, before passes. LF_ENOMEM. */
+lf_status lf_forward_enable_mass(lf_forward *f, int n_ctx, lf_error *err);
 
 /* The bytes lf_forward_create would allocate. */
 size_t lf_forward_plan_bytes(const lf_config *config, const lf_kv_layout *layout, int n_threads, int rows_max,

@@ -46,6 +46,7 @@ typedef struct attend_call {
     const int *n_visible; /* (n_q) */
     int n_q;
     float scale;
+    const lf_attend_mass *mass; /* or NULL */
     float *scratch;
 } attend_call;
 
@@ -245,8 +246,9 @@ static inline float max_score(const float *p, int n, float scale)
 }
 
 /* p (n visible): q . k in, exp(scale (q . k) - max) out, with exact zeros up to the end of the last tile;
- * returns their sum. A bf16 row takes the first half of the room, behind what is still to be read. */
-ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype dtype)
+ * returns their sum, and those of each tile unless tile_sum is NULL. A bf16 row takes the first half of the room, behind what
+ * is still to be read. */
+ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype dtype, float *tile_sum)
 {
     lanes sum = lanes_set(0.0f);
     for (int j = 0; j < n; j += LF_TILE_POS) {
@@ -257,6 +259,7 @@ ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype
             e = lanes_store_bf16((uint16_t *)(void *)p + j, e);
         else
             lanes_store(p + j, e);
+        if (tile_sum) *tile_sum++ = lanes_fold_sum(e);
         sum = lanes_add(sum, e);
     }
     return lanes_fold_sum(sum);
@@ -381,6 +384,14 @@ typedef struct attend_phases {
     void (*value)(const attend_group *g, int i_q, int rows);
 } attend_phases;
 
+/* Where the sums of a query's tiles from i_tile on go, or NULL; its maximum in that block is noted. */
+static float *note_mass(const lf_attend_mass *mass, int i_q, int i_tile, float m_b)
+{
+    if (!mass) return NULL;
+    mass->max[(size_t)i_q * mass->max_stride + (size_t)(i_tile / LF_ATTN_TILES)] = m_b;
+    return mass->sum + (size_t)i_q * mass->sum_stride + (size_t)i_tile;
+}
+
 static void attend_one_group(const attend_call *call, const attend_phases *phases, const attend_group *g,
                              int i_first)
 {
@@ -396,8 +407,10 @@ static void attend_one_group(const attend_call *call, const attend_phases *phase
     for (int i = 0; i < g->n_q; i++) m_b[i] = max_score(g->p + i * LF_ATTN_POS, g->n_visible[i], call->scale);
     for (int i = 0; i < g->n_q; i++) {
         float *p = g->p + i * LF_ATTN_POS;
-        l_b[i] = dtype == LF_DTYPE_BF16 ? exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_BF16)
-                                        : exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_F32);
+        float *tile_sum = note_mass(call->mass, i_first + i, (int)(g->tiles - call->tiles), m_b[i]);
+        l_b[i] = dtype == LF_DTYPE_BF16
+                     ? exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_BF16, tile_sum)
+                     : exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_F32, tile_sum);
     }
     for (int i = 0, rows; i < g->n_q; i += rows) {
         rows = rows_of(g->n_q - i, LANES_BLOCK);
@@ -490,7 +503,8 @@ static void attend_blocks(const attend_call *call, const attend_phases *phases)
     }                                                                                                        \
     static void attend_##name(float *o, size_t o_stride, float *m, float *l, const lf_kv_layout *layout,     \
                               const void *const *tiles, int n_tiles, const void *q, size_t q_stride,         \
-                              const int *n_visible, int n_q, float scale, void *scratch)                     \
+                              const int *n_visible, int n_q, float scale, const lf_attend_mass *mass,        \
+                              void *scratch)                                                                 \
     {                                                                                                        \
         const attend_phases phases = {dtype, score_##name, value_##name};                                    \
         const attend_call call = {                                                                           \
@@ -506,6 +520,7 @@ static void attend_blocks(const attend_call *call, const attend_phases *phases)
             .n_visible = n_visible,                                                                          \
             .n_q = n_q,                                                                                      \
             .scale = scale,                                                                                  \
+            .mass = mass,                                                                                    \
             .scratch = scratch,                                                                              \
         };                                                                                                   \
         attend_blocks(&call, &phases);                                                                       \

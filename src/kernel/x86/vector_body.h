@@ -30,30 +30,33 @@ static inline void store_first(float *p, lanes x, int n)
 }
 
 /* Rounds by integer arithmetic: the processor's own conversion to bf16 would flush subnormals. */
-static void act_row_bf16(void *dst, const float *x, int n)
+static void act_part_bf16(void *dst, int n, const float *x, int first, int count)
 {
-    uint16_t *h = dst;
-    const int padded = (int)(lf_act_row_bytes(LF_ACT_BF16, n) / sizeof *h);
-    for (int i = 0; i < n; i += LANES) lanes_store_bf16(h + i, load_first(x + i, n - i));
-    for (int i = (n + LANES - 1) / LANES * LANES; i < padded; i++) h[i] = 0;
+    uint16_t *h = (uint16_t *)dst + first;
+    for (int i = 0; i < count; i += LANES) lanes_store_bf16(h + i, load_first(x + i, count - i));
+    if (first + count == n) act_pad(LF_ACT_BF16, dst, n);
 }
 
-static void act_row_q8(void *dst, const float *x, int n)
+static void act_part_q8(void *dst, int n, const float *x, int first, int count)
 {
-    memset(dst, 0, lf_act_row_bytes(LF_ACT_Q8, n));
     const lf_act_q8 row = lf_act_q8_at(dst, n);
-    for (int b = 0, i = 0; i < n; b++, i += ACT_BLOCK) {
-        const lanes first = load_first(x + i, n - i);
-        const lanes second = n - i > LANES ? load_first(x + i + LANES, n - i - LANES) : lanes_set(0.0f);
-        const block_scale scale = block_scale_of(lanes_amax_bits(first, second));
+    for (int b = first / ACT_BLOCK, i = 0; i < count; b++, i += ACT_BLOCK) {
+        const lanes a = load_first(x + i, count - i);
+        const lanes c = count - i > LANES ? load_first(x + i + LANES, count - i - LANES) : lanes_set(0.0f);
+        const block_scale scale = block_scale_of(lanes_amax_bits(a, c));
+        int8_t *q = row.q + b * ACT_BLOCK;
+        int32_t *sum = row.sum + 2 * b;
         row.d[b] = scale.d;
         if (scale.inverse != 0.0f) {
-            row.sum[2 * b] = lanes_store_i8(row.q + i, lanes_mul(first, lanes_set(scale.inverse)));
-            row.sum[2 * b + 1] = lanes_store_i8(row.q + i + LANES,
-                                                lanes_mul(second, lanes_set(scale.inverse)));
+            sum[0] = lanes_store_i8(q, lanes_mul(a, lanes_set(scale.inverse)));
+            sum[1] = lanes_store_i8(q + LANES, lanes_mul(c, lanes_set(scale.inverse)));
+        } else {
+            memset(q, 0, ACT_BLOCK);
+            sum[0] = sum[1] = 0;
         }
-        row.ds[b] = scale.d * (float)(row.sum[2 * b] + row.sum[2 * b + 1]);
+        row.ds[b] = scale.d * (float)(sum[0] + sum[1]);
     }
+    if (first + count == n) act_pad(LF_ACT_Q8, dst, n);
 }
 
 static void rms_norm(float *y, const float *x, const float *w, int n, float eps)
@@ -79,6 +82,17 @@ static void silu_mul(float *y, const float *gate, const float *up, int n)
     }
 }
 
+static void attend_merge(float *o, float *m, float *l, const float *o_part, float m_part, float l_part, int n)
+{
+    if (m_part == -INFINITY) return;
+    const merge_factors by = merge_factors_of(m, l, m_part, l_part);
+    const lanes old = lanes_set(by.old), part = lanes_set(by.part);
+    for (int i = 0; i < n; i += LANES) {
+        const lanes scaled = lanes_mul(load_first(o_part + i, n - i), part);
+        store_first(o + i, lanes_fma(load_first(o + i, n - i), old, scaled), n - i);
+    }
+}
+
 static void add(float *y, const float *x, int n)
 {
     for (int i = 0; i < n; i += LANES)
@@ -101,10 +115,11 @@ static void rope(float *x, const float *cos, const float *sin, int n_heads, int 
 
 static void vector_init(lf_kernels *k)
 {
-    k->act_row[LF_ACT_BF16] = act_row_bf16;
-    k->act_row[LF_ACT_Q8] = act_row_q8;
+    k->act_part[LF_ACT_BF16] = act_part_bf16;
+    k->act_part[LF_ACT_Q8] = act_part_q8;
     k->rms_norm = rms_norm;
     k->silu_mul = silu_mul;
+    k->attend_merge = attend_merge;
     k->add = add;
     k->rope = rope;
 }
