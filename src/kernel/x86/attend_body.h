@@ -30,7 +30,9 @@ enum {
     Q8_BLOCK = 32,
     Q8_BIAS = 128,
     LINE_BYTES = 64,
-    TURN_STEPS = 2,                /* steps of a product between two turns of reading ahead */
+    TURN_STEPS = 2, /* steps of a product between two turns of reading ahead */
+    EXP_TURNS =
+        2, /* turns while 16 exponentials of a single query are computed; of many, they find no time */
     READ_AHEAD_BYTES = 256 * 1024, /* of the next block at most: a part of the second-level cache */
 };
 
@@ -110,16 +112,21 @@ ALWAYS_INLINE int step_length(lf_dtype dtype)
     return dtype == LF_DTYPE_BF16 ? 2 : 1;
 }
 
-/* Called at each step of a product; every TURN_STEPS it reads some of the next block. */
-ALWAYS_INLINE void read_ahead_at(read_ahead *a, int i_step)
+/* A turn reads some of the next block. */
+ALWAYS_INLINE void read_some(read_ahead *a)
 {
-    if (i_step % TURN_STEPS != 0) return;
     const char *const stop = a->end - a->line < a->turn_bytes ? a->end : a->line + a->turn_bytes;
     for (; a->line < stop; a->line += LINE_BYTES) _mm_prefetch(a->line, _MM_HINT_T0);
     if (a->line < a->end || a->n_tiles == 0) return;
     a->line = *a->tiles++;
     a->end = a->line + a->tile_bytes;
     a->n_tiles--;
+}
+
+/* Called at each step of a product. */
+ALWAYS_INLINE void read_ahead_at(read_ahead *a, int i_step)
+{
+    if (i_step % TURN_STEPS == 0) read_some(a);
 }
 
 ALWAYS_INLINE lanes broadcast_word(const void *p)
@@ -247,8 +254,9 @@ static inline float max_score(const float *p, int n, float scale)
 
 /* p (n visible): q . k in, exp(scale (q . k) - max) out, with exact zeros up to the end of the last tile;
  * returns their sum, and those of each tile unless tile_sum is NULL. A bf16 row takes the first half of the room, behind what
- * is still to be read. */
-ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype dtype, float *tile_sum)
+ * is still to be read. ahead: NULL, or what is read meanwhile. */
+ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype dtype, float *tile_sum,
+                               read_ahead *ahead)
 {
     lanes sum = lanes_set(0.0f);
     for (int j = 0; j < n; j += LF_TILE_POS) {
@@ -261,6 +269,7 @@ ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype
             lanes_store(p + j, e);
         if (tile_sum) *tile_sum++ = lanes_fold_sum(e);
         sum = lanes_add(sum, e);
+        for (int i = 0; ahead && i < EXP_TURNS; i++) read_some(ahead);
     }
     return lanes_fold_sum(sum);
 }
@@ -404,13 +413,14 @@ static void attend_one_group(const attend_call *call, const attend_phases *phase
     if (flushed) _mm_setcsr(saved);
 
     /* All maxima first: the sums of one query then wait for nothing that the one before is still at. */
+    read_ahead *ahead = call->n_q == 1 ? g->ahead : NULL;
     for (int i = 0; i < g->n_q; i++) m_b[i] = max_score(g->p + i * LF_ATTN_POS, g->n_visible[i], call->scale);
     for (int i = 0; i < g->n_q; i++) {
         float *p = g->p + i * LF_ATTN_POS;
         float *tile_sum = note_mass(call->mass, i_first + i, (int)(g->tiles - call->tiles), m_b[i]);
         l_b[i] = dtype == LF_DTYPE_BF16
-                     ? exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_BF16, tile_sum)
-                     : exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_F32, tile_sum);
+                     ? exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_BF16, tile_sum, ahead)
+                     : exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_F32, tile_sum, ahead);
     }
     for (int i = 0, rows; i < g->n_q; i += rows) {
         rows = rows_of(g->n_q - i, LANES_BLOCK);
@@ -436,6 +446,7 @@ static read_ahead plan_read_ahead(const attend_call *call, lf_dtype dtype, int n
     const int value_steps = n_tiles * LF_TILE_POS / step_length(dtype);
     const int n_steps = count_blocks(call->n_q, n_tiles, score_block(dtype)) * score_steps +
                         count_blocks(call->n_q, dim / LF_TILE_POS, LANES_BLOCK) * value_steps;
+    const int n_turns = div_up(n_steps, TURN_STEPS) + (call->n_q == 1 ? EXP_TURNS * n_tiles : 0);
     const int n_left = min_int(call->n_tiles - next_tile, LF_ATTN_TILES);
     const int n_ahead = min_int(n_left, READ_AHEAD_BYTES / tile_bytes);
     const int n_lines = n_ahead * (tile_bytes / LINE_BYTES);
@@ -445,7 +456,7 @@ static read_ahead plan_read_ahead(const attend_call *call, lf_dtype dtype, int n
         .tiles = call->tiles + next_tile,
         .n_tiles = n_ahead,
         .tile_bytes = tile_bytes,
-        .turn_bytes = div_up(n_lines, div_up(n_steps, TURN_STEPS)) * LINE_BYTES,
+        .turn_bytes = div_up(n_lines, n_turns) * LINE_BYTES,
     };
 }
 
