@@ -19,6 +19,8 @@ enum {
     OPT_IGNORE_EOS,
     OPT_PROPOSER,
     OPT_DRAFT_MAX,
+    OPT_SELECTION,
+    OPT_BUDGET,
     OPT_LOGPROBS,
     OPT_NO_CACHE,
 };
@@ -44,8 +46,13 @@ static const struct argp_option options[] = {
     {"ignore-eos", OPT_IGNORE_EOS, NULL, 0, "do not stop at an end-of-sequence token", 0},
     {"reverse-prompt", 'r', "TEXT", 0, "stop before this text; may be given again", 0},
     {"proposer", OPT_PROPOSER, "NAME", 0,
-     "what guesses tokens ahead: none (default), ngram or jacobi; the output is the same with each", 0},
+     "what guesses tokens ahead: none (default), ngram, jacobi or sparse; the output is the same with each",
+     0},
     {"draft-max", OPT_DRAFT_MAX, "N", 0, "tokens guessed ahead in a pass at most (default: 8)", 0},
+    {"selection", OPT_SELECTION, "NAME", 0,
+     "with --proposer sparse: what to draft over: window, snap or verify (default)", 0},
+    {"budget", OPT_BUDGET, "N", 0,
+     "with --proposer sparse: positions to draft over; 0 (default): 256, or a sixteenth of a long text", 0},
     {"logprobs", OPT_LOGPROBS, "N", 0, "with --json: log probabilities of each token and of the N likeliest",
      0},
     {"no-prefix-cache", OPT_NO_CACHE, NULL, 0, "compute every prompt from its beginning", 0},
@@ -76,15 +83,20 @@ static void add_stop(app_request_options *o, const char *arg, struct argp_state 
     o->params.stop = o->stop;
 }
 
-static void set_proposer(app_request_options *o, const char *arg, struct argp_state *state)
+/* arg, which is one of the names (n). */
+static const char *parse_name(const char *option, const char *arg, const char *const *names, int n,
+                              const char *expected, struct argp_state *state)
 {
-    if (strcmp(arg, "none") != 0 && strcmp(arg, "ngram") != 0 && strcmp(arg, "jacobi") != 0)
-        app_usage_error(state, "--proposer: found \"%s\", expected none, ngram or jacobi", arg);
-    o->params.proposer = arg;
+    for (int i = 0; i < n; i++)
+        if (strcmp(arg, names[i]) == 0) return arg;
+    app_usage_error(state, "%s: found \"%s\", expected %s", option, arg, expected);
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
+    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse"}, *const selections[] = {
+                                                                                      "window", "snap",
+                                                                                      "verify"};
     app_request_options *o = state->input;
     lf_request_params *p = &o->params;
     switch (key) {
@@ -109,7 +121,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 's': p->seed = (uint64_t)app_parse_int(state, "--seed", arg, 0, INT64_MAX); return 0;
     case OPT_IGNORE_EOS: p->ignore_eos = true; return 0;
     case 'r': add_stop(o, arg, state); return 0;
-    case OPT_PROPOSER: set_proposer(o, arg, state); return 0;
+    case OPT_PROPOSER:
+        p->proposer = parse_name("--proposer", arg, proposers, 4, "none, ngram, jacobi or sparse", state);
+        return 0;
+    case OPT_SELECTION:
+        p->selection = parse_name("--selection", arg, selections, 3, "window, snap or verify", state);
+        return 0;
+    case OPT_BUDGET: p->sparse_budget = (int)app_parse_int(state, "--budget", arg, 0, INT32_MAX); return 0;
     case OPT_DRAFT_MAX:
         p->draft_max = (int)app_parse_int(state, "--draft-max", arg, 0, LF_DRAFT_LIMIT);
         return 0;

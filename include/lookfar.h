@@ -187,8 +187,10 @@ typedef struct lf_request_params {
     int n_stop;
 
     /* how it gets there: these change the number of passes and nothing else */
-    const char *proposer; /* "none", "ngram" or "jacobi" */
-    int draft_max;        /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
+    const char *proposer;  /* "none", "ngram", "jacobi" or "sparse" */
+    const char *selection; /* sparse: "window", "snap" or "verify" (the default); see docs/DECODERS.md */
+    int sparse_budget;     /* sparse: positions to draft over; 0: max(256, 6 % of the sequence) */
+    int draft_max;         /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
     const int32_t
         *prediction; /* (n_prediction) what the output is expected to be like, for "ngram"; copied */
     size_t n_prediction;

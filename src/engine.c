@@ -211,6 +211,7 @@ void lf_engine_close(lf_engine *e)
 {
     if (!e) return;
     while (e->requests) lf_request_cancel(e->requests); /* the caller still frees them */
+    for (int i = 0; i < LF_PROPOSER_COUNT; i++) lf_proposer_close(e->proposers[i]);
     lf_round_free(e->round);
     lf_forward_free(e->forward);
     lf_prefix_free(e->prefix);

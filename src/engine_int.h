@@ -17,8 +17,7 @@ struct lf_request {
     lf_engine *engine;
     lf_request *next; /* in the engine's list, oldest first */
     lf_seq seq;       /* seq.kv is NULL while queued and after the end */
-    lf_proposer proposer;
-    const lf_proposer_ops *ops; /* NULL: plain decoding */
+    lf_proposer *proposer; /* the engine's; NULL: plain decoding */
     bool active;                /* admitted: has a sequence */
     bool in_callback, no_prefix_cache;
     bool cancel_asked, stopped, failed; /* how the sequence will end, or did */
@@ -62,6 +61,7 @@ struct lf_engine {
     lf_prefix *prefix;
     lf_forward *forward;
     lf_round *round;
+    lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
     lf_request *requests; /* every unfinished one, oldest first */
     lf_seq **seqs;        /* (n_seqs) those of the step at hand */
     int n_seqs, batch_rows, logits_max;

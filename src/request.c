@@ -18,7 +18,8 @@ void lf_request_params_init(lf_request_params *p)
                              .repeat_last_n = 64,
                              .top_p = 1.0f,
                              .proposer = "none",
-                             .draft_max = 8};
+                             .draft_max = 8,
+                             .selection = "verify"};
 }
 
 const char *lf_finish_name(lf_finish finish)
@@ -36,8 +37,15 @@ lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids,
     return LF_OK;
 }
 
-static lf_status check_params(const lf_engine *e, const lf_request_params *p, const lf_proposer_ops **ops,
-                              lf_error *err)
+static int find_selection(const char *name)
+{
+    static const char *const names[] = {"window", "snap", "verify"};
+    for (int i = 0; name && i < LF_SELECT_COUNT; i++)
+        if (strcmp(name, names[i]) == 0) return i;
+    return -1;
+}
+
+static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf_error *err)
 {
     lf_status status = LF_OK;
     if (p->size != sizeof *p)
@@ -50,9 +58,14 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, co
                        e->info.n_ctx);
     if (p->n_predict < -1)
         return lf_fail(err, LF_EINVAL, "n_predict: found %d, expected -1 or more", p->n_predict);
-    if (!p->proposer || !lf_proposer_find(p->proposer, ops))
-        return lf_fail(err, LF_EINVAL, "proposer: found \"%s\", expected none, ngram or jacobi",
+    if (!p->proposer || lf_proposer_find(p->proposer) < -1)
+        return lf_fail(err, LF_EINVAL, "proposer: found \"%s\", expected none, ngram, jacobi or sparse",
                        p->proposer ? p->proposer : "");
+    if (find_selection(p->selection) < 0)
+        return lf_fail(err, LF_EINVAL, "selection: found \"%s\", expected window, snap or verify",
+                       p->selection ? p->selection : "");
+    if (p->sparse_budget < 0)
+        return lf_fail(err, LF_EINVAL, "sparse_budget: found %d, expected 0 or more", p->sparse_budget);
     if (p->draft_max < 0 || p->draft_max > LF_DRAFT_LIMIT)
         return lf_fail(err, LF_EINVAL, "draft_max: found %d, expected 0 to %d", p->draft_max, LF_DRAFT_LIMIT);
     if (p->n_top < 0 || p->n_top > LF_TOP_LIMIT || p->n_top > e->model.config.n_vocab)
@@ -132,7 +145,9 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->len_max = p->n_predict >= 0 && p->n_predict < n_ctx + 1 - n_prompt ? n_prompt + p->n_predict
                                                                             : n_ctx + 1;
     seq->n_prompt = n_prompt;
-    seq->draft_max = r->ops ? p->draft_max : 0;
+    seq->draft_max = r->proposer ? p->draft_max : 0;
+    seq->selection = (lf_selection)find_selection(p->selection);
+    seq->sparse_budget = p->sparse_budget;
     seq->pick = (lf_pick_params){.temperature = p->temperature,
                                  .top_k = p->top_k,
                                  .top_p = p->top_p,
@@ -165,20 +180,40 @@ static void free_request(lf_request *r)
     free(r);
 }
 
+/* The engine's proposer of that name, opened if it is not yet; NULL for "none". */
+static lf_status find_proposer(lf_proposer **out, lf_engine *e, const char *name, lf_error *err)
+{
+    const int index = lf_proposer_find(name);
+    const lf_proposer_env env = {.forward = e->forward,
+                                 .config = &e->model.config,
+                                 .threads = e->threads,
+                                 .n_ctx = e->info.n_ctx,
+                                 .seqs_max = e->n_seqs};
+    *out = NULL;
+    if (index < 0) return LF_OK;
+    if (!e->proposers[index]) {
+        const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
+        if (status != LF_OK) return status;
+    }
+    *out = e->proposers[index];
+    return LF_OK;
+}
+
 lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_params *p, lf_error *err)
 {
     lf_status status = LF_OK;
-    const lf_proposer_ops *ops;
+    lf_proposer *proposer;
     lf_request *r = NULL;
     *out = NULL;
-    LF_TRY(check_params(e, p, &ops, err));
+    LF_TRY(check_params(e, p, err));
+    LF_TRY(find_proposer(&proposer, e, p->proposer, err));
     r = calloc(1, sizeof *r);
     if (!r) {
         status = lf_fail_memory(err, "a request", sizeof *r);
         goto done;
     }
     *r = (lf_request){
-        .engine = e, .ops = ops, .proposer.ops = ops, .submitted_ns = lf_clock_ns(), .detok.started = true};
+        .engine = e, .proposer = proposer, .submitted_ns = lf_clock_ns(), .detok.started = true};
     if (!copy_params(r, p)) {
         status = lf_fail_memory(err, "a request", sizeof *r);
         goto done;
@@ -225,7 +260,7 @@ static void end_request(lf_request *r, lf_finish finish)
     unlink_request(r);
     if (!r->active) return;
     if (!r->no_prefix_cache) lf_prefix_insert(e->prefix, r->seq.kv, r->seq.tokens.data);
-    if (r->ops) r->ops->detach(&r->proposer, &r->seq);
+    if (r->proposer) r->proposer->ops->detach(r->proposer, &r->seq);
     lf_kv_seq_close(r->seq.kv);
     r->seq.kv = NULL;
     r->active = false;
@@ -392,14 +427,14 @@ static lf_status admit(lf_engine *e, lf_request *r, lf_error *err)
 {
     lf_status status = lf_kv_seq_open(&r->seq.kv, e->pool, e->info.n_ctx, err);
     if (status != LF_OK) return status;
-    if (r->ops) {
-        status = r->ops->attach(&r->proposer, &r->seq, err);
+    if (r->proposer) {
+        status = r->proposer->ops->attach(r->proposer, &r->seq, err);
         if (status != LF_OK) {
             lf_kv_seq_close(r->seq.kv);
             r->seq.kv = NULL;
             return status;
         }
-        r->seq.proposer = &r->proposer;
+        r->seq.proposer = r->proposer;
     }
     /* the last prompt token is always computed: its logits are needed */
     if (!r->no_prefix_cache)

@@ -681,13 +681,13 @@ static void test_interactive(void **state)
 static void test_proposers(void **state)
 {
     (void)state;
-    static const char *const names[] = {"none", "ngram", "jacobi"}, *const temps[] = {"0", "0.7"};
+    static const char *const names[] = {"none", "ngram", "jacobi", "sparse"}, *const temps[] = {"0", "0.7"};
     for (size_t t = 0; t < 2; t++) {
         json_t *plain = NULL;
-        for (size_t i = 0; i < 3; i++) {
+        for (size_t i = 0; i < 4; i++) {
             result r = run_cli("run", "-m", tiny_dir, "-t", "1", "-p", "abc abc abc", "-n", "150",
                                "--ignore-eos", "--temp", temps[t], "--proposer", names[i], "--draft-max", "5",
-                               "--logprobs", "2", "--json", "-");
+                               "--budget", "64", "--logprobs", "2", "--json", "-");
             expect_success(&r);
             json_t *root = parse_json(r.out);
             assert_string_equal(string_of(root, "proposer"), names[i]);

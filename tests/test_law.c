@@ -52,7 +52,6 @@ typedef enum guessing { GUESS_RANDOM, GUESS_RIGHT, GUESS_WRONG, GUESS_HALF, N_GU
 
 typedef struct runner {
     lf_seq seq;
-    lf_proposer proposer;
     const expected *want;
     output out;
     guessing guessing;
@@ -116,11 +115,13 @@ typedef struct round_fns {
 
 static const round_fns real_round = {lf_round_create, lf_round_step, lf_round_free};
 
+enum { NO_PROPOSER = -1, GUESSER = LF_PROPOSER_COUNT, N_PROPOSERS };
+
 typedef struct conditions {
     int n_threads, rows_max, n_seqs; /* n_seqs: together at most */
     bool prefix_cache;
-    const lf_proposer_ops *ops; /* NULL and !guesses: plain; otherwise drawn for each sequence when mixed */
-    bool mixed;
+    bool mixed;    /* each sequence's proposer is drawn */
+    int proposer;  /* otherwise: NO_PROPOSER, an index of lf_proposer_open, or GUESSER */
     int draft_max; /* 0: drawn, 2 to 32 */
     uint64_t seed;
 } conditions;
@@ -135,6 +136,8 @@ typedef struct bench {
     lf_round *round;
     lf_prefix *prefix;
     lf_picker *picker;
+    lf_proposer *proposers[LF_PROPOSER_COUNT];
+    lf_proposer guesser; /* the test's own */
 } bench;
 
 static void open_bench(bench *b, const lf_model *m, const lf_kernels *k, lf_dtype kv_dtype,
@@ -155,10 +158,19 @@ static void open_bench(bench *b, const lf_model *m, const lf_kernels *k, lf_dtyp
         &err);
     assert_ok(fns->create(&b->round, b->forward, &m->config, c->n_seqs, c->rows_max, logits_max, &err), &err);
     assert_ok(lf_picker_create(&b->picker, m->config.n_vocab, &err), &err);
+    const lf_proposer_env env = {.forward = b->forward,
+                                 .config = &m->config,
+                                 .threads = b->threads,
+                                 .n_ctx = N_PROMPT_MAX + N_OUTPUT,
+                                 .seqs_max = c->n_seqs};
+    for (int i = 0; i < LF_PROPOSER_COUNT; i++)
+        assert_ok(lf_proposer_open(&b->proposers[i], i, &env, &err), &err);
+    b->guesser.ops = &guessing_ops;
 }
 
 static void close_bench(bench *b, const round_fns *fns)
 {
+    for (int i = 0; i < LF_PROPOSER_COUNT; i++) lf_proposer_close(b->proposers[i]);
     fns->free(b->round);
     lf_forward_free(b->forward);
     lf_threads_free(b->threads);
@@ -167,10 +179,8 @@ static void close_bench(bench *b, const round_fns *fns)
     lf_kv_pool_free(b->pool);
 }
 
-static void start_runner(runner *r, const bench *b, const expected *want, const conditions *c, uint64_t *rng)
+static void start_runner(runner *r, bench *b, const expected *want, const conditions *c, uint64_t *rng)
 {
-    static const lf_proposer_ops *const all[] = {NULL, &lf_proposer_ngram, &lf_proposer_jacobi,
-                                                 &guessing_ops};
     lf_error err;
     *r = (runner){.want = want,
                   .rng = rng_next(rng),
@@ -191,10 +201,12 @@ static void start_runner(runner *r, const bench *b, const expected *want, const 
     if (want->out.n > 0 && rng_next(rng) % 2)
         seq->prediction = want->out.ids, seq->n_prediction = want->out.n;
     assert_ok(lf_kv_seq_open(&seq->kv, b->pool, seq->len_max, &err), &err);
-    r->proposer.ops = c->mixed ? all[rng_next(rng) % 4] : c->ops;
-    if (r->proposer.ops) {
-        seq->proposer = &r->proposer;
-        assert_ok(r->proposer.ops->attach(&r->proposer, seq, &err), &err);
+    seq->selection = (lf_selection)(rng_next(rng) % LF_SELECT_COUNT);
+    seq->sparse_budget = 64 + (int)(rng_next(rng) % 80);
+    const int proposer = c->mixed ? (int)(rng_next(rng) % (N_PROPOSERS + 1)) - 1 : c->proposer;
+    if (proposer != NO_PROPOSER) {
+        seq->proposer = proposer == GUESSER ? &b->guesser : b->proposers[proposer];
+        assert_ok(seq->proposer->ops->attach(seq->proposer, seq, &err), &err);
     }
     if (c->prefix_cache) (void)lf_prefix_attach(b->prefix, seq->kv, seq->tokens.data, seq->n_prompt - 1);
 }
@@ -202,7 +214,7 @@ static void start_runner(runner *r, const bench *b, const expected *want, const 
 static void end_runner(runner *r, const bench *b, const conditions *c)
 {
     if (c->prefix_cache) lf_prefix_insert(b->prefix, r->seq.kv, r->seq.tokens.data);
-    if (r->proposer.ops) r->proposer.ops->detach(&r->proposer, &r->seq);
+    if (r->seq.proposer) r->seq.proposer->ops->detach(r->seq.proposer, &r->seq);
     lf_kv_seq_close(r->seq.kv);
     r->seq.kv = NULL;
     lf_ids_free(&r->seq.tokens);
@@ -277,7 +289,8 @@ static void make_expected(expected *want, int n, const lf_model *m, const lf_ker
             memcpy(w->prompt, want[i - 1].prompt, (size_t)shared * sizeof *w->prompt);
         }
     }
-    const conditions plain = {.n_threads = 1, .rows_max = len_max, .n_seqs = 1, .seed = 1};
+    const conditions plain = {
+        .n_threads = 1, .rows_max = len_max, .n_seqs = 1, .proposer = NO_PROPOSER, .seed = 1};
     run_all(outs, want, n, m, k, kv_dtype, &plain, &real_round);
     for (int i = 0; i < n; i++) {
         assert_int_equal(outs[i].n, N_OUTPUT);
@@ -398,8 +411,6 @@ static void test_outputs_of_a_real_model(void **state)
 static void test_each_proposer_and_width(void **state)
 {
     (void)state;
-    static const lf_proposer_ops *const all[] = {NULL, &lf_proposer_ngram, &lf_proposer_jacobi,
-                                                 &guessing_ops};
     static expected want[N_SEQS];
     unsigned levels[4];
     lf_kernels k;
@@ -407,16 +418,16 @@ static void test_each_proposer_and_width(void **state)
     const lf_config config = family_config(0);
     lf_kernels_init(&k, levels[kernel_levels(levels) - 1]);
     load_random_model(&m, &config, LF_DTYPE_BF16, 600);
-    make_expected(want, 12, &m, &k, LF_DTYPE_BF16, 60, 8);
-    for (int p = 0; p < 4; p++)
+    make_expected(want, 12, &m, &k, LF_DTYPE_BF16, 250, 8);
+    for (int p = NO_PROPOSER; p < N_PROPOSERS; p++)
         for (int width = 2; width <= 32; width += width < 8 && !TESTS_SHORT ? 1 : 8) {
             const conditions c = {.n_threads = 2,
                                   .rows_max = 120,
                                   .n_seqs = 6,
                                   .prefix_cache = width % 2,
-                                  .ops = all[p],
+                                  .proposer = p,
                                   .draft_max = width,
-                                  .seed = (uint64_t)(p * 100 + width)};
+                                  .seed = (uint64_t)((p + 1) * 100 + width)};
             assert_int_equal(count_different(want, 12, &m, &k, LF_DTYPE_BF16, &c, &real_round), 0);
         }
     lf_model_free(&m);
@@ -505,7 +516,7 @@ static void test_the_law_test_sees_mutants(void **state)
     load_random_model(&m, &config, LF_DTYPE_F32, 700);
     make_expected(want, 12, &m, &k, LF_DTYPE_F32, 40, 9);
     const conditions c = {
-        .n_threads = 2, .rows_max = 80, .n_seqs = 6, .ops = &guessing_ops, .draft_max = 4, .seed = 10};
+        .n_threads = 2, .rows_max = 80, .n_seqs = 6, .proposer = GUESSER, .draft_max = 4, .seed = 10};
     assert_int_equal(count_different(want, 12, &m, &k, LF_DTYPE_F32, &c, &real_round), 0);
 
     const round_fns mutants[] = {{lf_round_create, accept_without_commit, lf_round_free},

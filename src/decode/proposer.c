@@ -1,16 +1,34 @@
 #include "decode/proposer.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-bool lf_proposer_find(const char *name, const lf_proposer_ops **out)
+static const lf_proposer_ops *const all[LF_PROPOSER_COUNT] = {&lf_proposer_ngram, &lf_proposer_jacobi,
+                                                              &lf_proposer_sparse};
+
+int lf_proposer_find(const char *name)
 {
-    static const lf_proposer_ops *const all[] = {&lf_proposer_ngram, &lf_proposer_jacobi};
-    *out = NULL;
-    if (strcmp(name, "none") == 0) return true;
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        if (strcmp(name, all[i]->name) != 0) continue;
-        *out = all[i];
-        return true;
-    }
-    return false;
+    if (strcmp(name, "none") == 0) return -1;
+    for (int i = 0; i < LF_PROPOSER_COUNT; i++)
+        if (strcmp(name, all[i]->name) == 0) return i;
+    return -2;
+}
+
+lf_status lf_proposer_open(lf_proposer **out, int index, const lf_proposer_env *env, lf_error *err)
+{
+    const lf_proposer_ops *ops = all[index];
+    if (ops->open) return ops->open(out, env, err);
+    *out = malloc(sizeof **out);
+    if (!*out) return lf_fail_memory(err, "a proposer", sizeof **out);
+    **out = (lf_proposer){ops};
+    return LF_OK;
+}
+
+void lf_proposer_close(lf_proposer *p)
+{
+    if (!p) return;
+    if (p->ops->close)
+        p->ops->close(p);
+    else
+        free(p);
 }

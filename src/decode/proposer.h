@@ -3,16 +3,31 @@
  *
  *   ngram    what followed an earlier occurrence of the last tokens, in the sequence or in the user's prediction (prompt
  *            lookup decoding)
+ *   sparse   drafts by the same weights over a part of the same cache (MagicDec, arXiv 2408.11049)
  *   jacobi   the picks of the last pass beyond the accepted ones: each verify pass is a Jacobi iteration over a rolling
  *            window (Santilli et al., arXiv 2305.10427; CLLM, arXiv 2403.00835, algorithm 1) */
 #ifndef LF_DECODE_PROPOSER_H
 #define LF_DECODE_PROPOSER_H
 
 #include "decode/seq.h"
+#include "model/forward.h"
+
+/* What proposers that run the model need. All borrowed. */
+typedef struct lf_proposer_env {
+    lf_forward *forward; /* the target's; passes of up to seqs_max rows with logits are allowed */
+    const lf_config *config;
+    lf_threads *threads;
+    int n_ctx, seqs_max;
+} lf_proposer_env;
 
 typedef struct lf_proposer_ops {
     const char *name;
     bool wants_all_picks; /* observe gets the picks after a rejected candidate, too */
+    bool
+        drafts; /* propose runs passes that write K/V behind the committed positions: the round reserves the slots before */
+    /* NULL: a proposer has nothing of its own. */
+    lf_status (*open)(lf_proposer **out, const lf_proposer_env *env, lf_error *err);
+    void (*close)(lf_proposer *self);
     /* A sequence comes (tokens hold its prompt) and goes. attach may allocate; nothing else may. */
     lf_status (*attach)(lf_proposer *self, lf_seq *seq, lf_error *err);
     void (*detach)(lf_proposer *self, lf_seq *seq);
@@ -23,14 +38,22 @@ typedef struct lf_proposer_ops {
     void (*observe)(lf_proposer *self, lf_seq *seq, const lf_verdict *verdict);
 } lf_proposer_ops;
 
+/* One serves any number of sequences, which it sees together. */
 struct lf_proposer {
     const lf_proposer_ops *ops;
 };
 
 extern const lf_proposer_ops lf_proposer_ngram;
 extern const lf_proposer_ops lf_proposer_jacobi;
+extern const lf_proposer_ops lf_proposer_sparse;
 
-/* "none" gives NULL in *out; false for a name that is not known. */
-bool lf_proposer_find(const char *name, const lf_proposer_ops **out);
+/* All of them, in the order of lf_proposer_find's index. */
+enum { LF_PROPOSER_COUNT = 3 };
+
+/* The index of a name, -1 for "none" and -2 for one that is not known. */
+int lf_proposer_find(const char *name);
+
+lf_status lf_proposer_open(lf_proposer **out, int index, const lf_proposer_env *env, lf_error *err);
+void lf_proposer_close(lf_proposer *p); /* NULL is fine */
 
 #endif

@@ -90,8 +90,13 @@ static void plan_candidates(lf_round *r, lf_seq *const *seqs, int n_seqs)
 }
 
 /* Each proposer sees all its sequences at once. */
-static void propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs)
+static lf_status propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_error *err)
 {
+    for (int i = 0; i < n_seqs; i++) {
+        if (seqs[i]->n_wanted == 0 || !seqs[i]->proposer->ops->drafts) continue;
+        const lf_status status = lf_kv_seq_reserve(seqs[i]->kv, 1 + seqs[i]->n_wanted, err);
+        if (status != LF_OK) return status;
+    }
     for (int i = 0; i < n_seqs; i++) {
         lf_proposer *proposer = seqs[i]->proposer;
         if (seqs[i]->n_wanted == 0) continue;
@@ -104,6 +109,7 @@ static void propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs)
         }
         if (is_first) proposer->ops->propose(proposer, r->group, n);
     }
+    return LF_OK;
 }
 
 /* ---- the pass ---- */
@@ -112,7 +118,11 @@ static void add_row(lf_round *r, const part *p, int32_t token, bool wants_logits
 {
     lf_row *row = &r->rows[r->n_rows++];
     const int pos = row > r->rows && row[-1].seq == p->seq->kv ? row[-1].pos + 1 : lf_kv_seq_len(p->seq->kv);
-    *row = (lf_row){.seq = p->seq->kv, .token = token, .pos = pos, .wants_logits = wants_logits};
+    *row = (lf_row){.seq = p->seq->kv,
+                    .token = token,
+                    .pos = pos,
+                    .wants_logits = wants_logits,
+                    .mass = pos >= p->seq->mass_from ? p->seq->mass : NULL};
     r->n_logits += wants_logits;
 }
 
@@ -216,8 +226,8 @@ lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *s
     *step = (lf_step){0};
     const int64_t start = lf_clock_ns();
     plan_candidates(r, seqs, n_seqs);
-    propose_all(r, seqs, n_seqs);
-    const lf_status status = assemble(r, seqs, n_seqs, step, err);
+    lf_status status = propose_all(r, seqs, n_seqs, err);
+    if (status == LF_OK) status = assemble(r, seqs, n_seqs, step, err);
     if (status != LF_OK || r->n_rows == 0) return status;
     const int64_t proposed = lf_clock_ns();
     lf_forward_run(r->forward, r->rows, r->n_rows);

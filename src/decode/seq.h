@@ -9,6 +9,14 @@
 /* Candidates of one round at most. */
 enum { LF_DRAFT_MAX = 64 };
 
+/* Which tiles the sparse proposer drafts over, besides the first and the last ones. */
+typedef enum lf_selection {
+    LF_SELECT_WINDOW, /* none (StreamingLLM, arXiv 2309.17453) */
+    LF_SELECT_SNAP, /* those that the last tokens of the prompt looked at, chosen once (SnapKV, arXiv 2404.14469) */
+    LF_SELECT_VERIFY, /* those that the last verify passes looked at */
+    LF_SELECT_COUNT
+} lf_selection;
+
 typedef struct lf_seq lf_seq;
 typedef struct lf_proposer lf_proposer;
 
@@ -36,6 +44,12 @@ struct lf_seq {
     int n_wanted;          /* set by the round before propose: the candidates that this round has room for */
     int n_candidates;      /* set by propose, at most n_wanted */
     int32_t candidates[LF_DRAFT_MAX];
+
+    lf_selection selection; /* of the sparse proposer */
+    int sparse_budget;      /* positions that it drafts over; 0: its own choice */
+    float *
+        mass; /* NULL, or where target passes add the attention that rows from mass_from on give (lf_row.mass); the proposer's */
+    int mass_from;
 
     bool finished; /* emit said so, len_max is reached, or the logits were not finite */
     bool not_finite;
