@@ -15,10 +15,10 @@ typedef struct output_token {
 
 struct lf_request {
     lf_engine *engine;
-    lf_request *next; /* in the engine's list, oldest first */
-    lf_seq seq;       /* seq.kv is NULL while queued and after the end */
+    lf_request *next;      /* in the engine's list, oldest first */
+    lf_seq seq;            /* seq.kv is NULL while queued and after the end */
     lf_proposer *proposer; /* the engine's; NULL: plain decoding */
-    bool active;                /* admitted: has a sequence */
+    bool active;           /* admitted: has a sequence */
     bool in_callback, no_prefix_cache;
     bool cancel_asked, stopped, failed; /* how the sequence will end, or did */
     int pages_max;                      /* pages it may come to hold: what admission counts */
@@ -62,8 +62,8 @@ struct lf_engine {
     lf_forward *forward;
     lf_round *round;
     lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
-    lf_request *requests; /* every unfinished one, oldest first */
-    lf_seq **seqs;        /* (n_seqs) those of the step at hand */
+    lf_request *requests;                      /* every unfinished one, oldest first */
+    lf_seq **seqs;                             /* (n_seqs) those of the step at hand */
     int n_seqs, batch_rows, logits_max;
     int n_active, pages_promised;
     bool stepping;

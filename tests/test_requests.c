@@ -405,7 +405,8 @@ static void test_every_allocation_may_fail(void **state)
         p.bias = bias;
         p.n_bias = 1;
         bool all_succeeded = false;
-        for (long n = 1; !all_succeeded; n++) { /* an engine keeps the proposers that it opened: a new one each time */
+        for (long n = 1; !all_succeeded;
+             n++) { /* an engine keeps the proposers that it opened: a new one each time */
             const long live = oom_live();
             assert_ok(open_engine(&e, 200, 2, 1, &err), &err);
             oom_fail_at(n);
