@@ -36,7 +36,7 @@ endif
 # order of the compiler's choosing. -ffp-contract=off: a multiply-add is one rounding only where the code says fma.
 CFLAGS   := -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -ffp-contract=off -pthread $(WARN) -Werror $(SAN)
 CPPFLAGS := -Iinclude -Isrc -MMD -MP $(if $(SAN),-DLF_TESTS_SHORT)
-LIBS     := -ljansson -lpcre2-8 -lutf8proc -lm -pthread
+LIBS     := -ljansson -lpcre2-8 -lutf8proc -ldnnl -lm -pthread -fopenmp
 
 # Fuzzers parse files and run no kernels, whose unrolled bodies take clang many minutes with both sanitizers.
 ifeq ($(VARIANT),fuzz)
@@ -71,6 +71,13 @@ lib: $O/liblookfar.a $O/liblookfar.so
 $O/obj/src/kernel/x86/%_avx2.o: CFLAGS += $(AVX2)
 $O/obj/src/kernel/x86/%_avx512.o: CFLAGS += $(AVX512)
 $O/obj/src/kernel/x86/%_avx512bf16.o: CFLAGS += $(AVX512) -mavx512bf16
+
+# The trainer: OpenMP, and square roots and branches in loops that may become vectors (clang complains where they do not).
+$O/obj/src/train/%.o: CFLAGS += -fopenmp -fno-math-errno -fno-trapping-math -Wno-pass-failed
+$O/obj/src/train/x86/%_avx512.o $O/obj/src/train/x86/%_avx512bf16.o: CFLAGS += -mprefer-vector-width=512
+$O/obj/src/train/x86/%_avx2.o: CFLAGS += $(AVX2)
+$O/obj/src/train/x86/%_avx512.o: CFLAGS += $(AVX512)
+$O/obj/src/train/x86/%_avx512bf16.o: CFLAGS += $(AVX512) -mavx512bf16
 
 $O/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)

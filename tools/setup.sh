@@ -5,10 +5,10 @@ set -eu
 
 packages_of() {
     case $1 in
-    build) echo gcc libc6-dev libjansson-dev libpcre2-dev libutf8proc-dev ;;
+    build) echo gcc libc6-dev libjansson-dev libpcre2-dev libutf8proc-dev libdnnl-dev ;;
     test) echo libcmocka-dev pkg-config g++ ;;
     lint) echo clang-format cppcheck g++ ;;
-    fuzz) echo clang libclang-rt-14-dev ;;
+    fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
     oracle) echo python3 python3-venv ;;
     *) echo "setup: found group \"$1\", expected build, test, lint, fuzz or oracle" >&2; exit 2 ;;
     esac

@@ -17,6 +17,7 @@ oracle() { # oracle SCRIPT ARGUMENT...
 }
 
 oracle quant.py
+oracle train_golden.py --check
 oracle check_convert.py live build/lookfar
 if [ -d "$LOOKFAR_DATA" ]; then
     oracle families.py
