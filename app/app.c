@@ -93,6 +93,39 @@ lf_dtype app_parse_dtype(struct argp_state *state, const char *option, const cha
     return dtype;
 }
 
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+size_t app_unescape(char *text, size_t len)
+{
+    static const char codes[] = "n\nt\tr\r\\\\\"\"''";
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (c == '\\' && i + 1 < len) {
+            const char next = text[i + 1];
+            const char *code = NULL;
+            for (size_t k = 0; k + 1 < sizeof codes && !code; k += 2)
+                if (codes[k] == next) code = &codes[k + 1];
+            if (code) {
+                c = *code;
+                i++;
+            } else if (next == 'x' && i + 3 < len && hex_digit(text[i + 2]) >= 0 &&
+                       hex_digit(text[i + 3]) >= 0) {
+                c = (char)(hex_digit(text[i + 2]) * 16 + hex_digit(text[i + 3]));
+                i += 3;
+            }
+        }
+        text[n++] = c;
+    }
+    return n;
+}
+
 /* ---- progress ---- */
 
 void app_progress_start(app_progress *p, const char *label, bool quiet)

@@ -274,6 +274,7 @@ int app_bench(int argc, char **argv)
         {"decode", bench_decode, "tokens per second of prompts and of decoding"},
         {"verify", bench_verify, "a pass of several rows of one sequence over a pass of one"},
         {"tokenize", app_bench_tokenize, "megabytes of text per second into tokens"},
+        {"train", app_bench_train, "tokens per second of training"},
     };
     enum { N_KINDS = sizeof kinds / sizeof *kinds };
     const bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
@@ -285,7 +286,8 @@ int app_bench(int argc, char **argv)
         return kinds[i].run(argc - 1, argv + 1);
     }
     if (argc > 1 && !help) {
-        (void)fprintf(stderr, "lookfar: bench: found \"%s\", expected decode, verify or tokenize\n", argv[1]);
+        (void)fprintf(stderr, "lookfar: bench: found \"%s\", expected decode, verify, tokenize or train\n",
+                      argv[1]);
         return EXIT_USAGE;
     }
     FILE *f = help ? stdout : stderr;

@@ -16,6 +16,8 @@ static const struct command {
     {"convert", app_convert, "write a GGUF file from a Hugging Face folder or a llama2.c file"},
     {"quantize", app_quantize, "write a GGUF file with other element types"},
     {"bench", app_bench, "measure speed"},
+    {"train", app_train, "train a model on text"},
+    {"plot", app_plot, "draw the curves of training runs"},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

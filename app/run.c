@@ -96,40 +96,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 /* ---- the prompt ---- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-/* Replaces backslash escapes in place; one that is not known stays as it is. */
-static void unescape(lf_bytes *text)
-{
-    static const char codes[] = "n\nt\tr\r\\\\\"\"''";
-    size_t n = 0;
-    for (size_t i = 0; i < text->len; i++) {
-        char c = text->data[i];
-        if (c == '\\' && i + 1 < text->len) {
-            const char next = text->data[i + 1];
-            const char *code = NULL;
-            for (size_t k = 0; k + 1 < sizeof codes && !code; k += 2)
-                if (codes[k] == next) code = &codes[k + 1];
-            if (code) {
-                c = *code;
-                i++;
-            } else if (next == 'x' && i + 3 < text->len && hex_digit(text->data[i + 2]) >= 0 &&
-                       hex_digit(text->data[i + 3]) >= 0) {
-                c = (char)(hex_digit(text->data[i + 2]) * 16 + hex_digit(text->data[i + 3]));
-                i += 3;
-            }
-        }
-        text->data[n++] = c;
-    }
-    text->len = n;
-}
-
 /* Appends a whole file, "-": standard input. */
 static lf_status read_text(lf_bytes *out, const char *path, lf_error *err)
 {
@@ -154,7 +120,7 @@ static lf_status read_prompt(lf_bytes *out, const run_options *o, lf_error *err)
     }
     if (!lf_bytes_append(out, o->prompt, strlen(o->prompt)))
         return lf_fail_memory(err, "the prompt", strlen(o->prompt));
-    if (!o->no_escape) unescape(out);
+    if (!o->no_escape) out->len = app_unescape(out->data, out->len);
     return LF_OK;
 }
 

@@ -25,7 +25,8 @@ extern "C" {
     X(LF_EFORMAT, 4, "malformed file")                                                                       \
     X(LF_EUNSUPPORTED, 5, "not supported")                                                                   \
     X(LF_ELIMIT, 6, "limit exceeded")                                                                        \
-    X(LF_ECANCELED, 7, "canceled")
+    X(LF_ECANCELED, 7, "canceled")                                                                           \
+    X(LF_EDIVERGED, 8, "training diverged")
 
 typedef enum lf_status {
 #define LF_STATUS_ENUM(name, value, text) name = value,
@@ -305,6 +306,132 @@ void lf_convert_params_init(lf_convert_params *params);
 /* Writes a GGUF v3 file from another form, or with other element types. */
 lf_status lf_convert(const lf_convert_params *params, lf_error *err);
 lf_status lf_quantize(const lf_convert_params *params, lf_error *err);
+
+/* ---- training ---- */
+
+/* How the learning rate goes on after the warm-up. The rate's end is lr_end times its height. */
+typedef enum lf_train_schedule {
+    LF_TRAIN_COSINE,   /* half a cosine down to the end */
+    LF_TRAIN_WSD,      /* stays, then falls in a line over the last decay_share of the steps */
+    LF_TRAIN_CONSTANT, /* stays */
+} lf_train_schedule;
+
+/* A LLaMA of this shape, with random weights; its vocabulary is the tokenizer's. */
+typedef struct lf_train_shape {
+    int dim, n_layers, n_heads, n_kv_heads, ffn_dim;
+    int head_dim; /* 0: dim / n_heads */
+    bool tied;    /* the output's weights are the embedding's */
+} lf_train_shape;
+
+/* A text (a document, or several with a separator between them), JSON lines (named .jsonl), or a token file. */
+typedef struct lf_train_input {
+    const char *path;
+    double weight; /* passes over it in an epoch; 1 */
+} lf_train_input;
+
+typedef enum lf_train_event_kind {
+    LF_TRAIN_PREPARING,  /* path, share: an input is being turned into tokens */
+    LF_TRAIN_STEP,       /* step and what follows it */
+    LF_TRAIN_VALIDATION, /* loss over the validation data, and by position */
+    LF_TRAIN_SAMPLE,     /* temperature, text */
+    LF_TRAIN_CHECKPOINT, /* path */
+    LF_TRAIN_EXPORT,     /* path */
+} lf_train_event_kind;
+
+enum { LF_TRAIN_BUCKET_LIMIT = 32 };
+
+/* What happened; valid during the call. */
+typedef struct lf_train_event {
+    size_t size; /* sizeof(lf_train_event) */
+    lf_train_event_kind kind;
+    const char *path;
+    double share;                    /* 0 to 1 */
+    int64_t step, n_steps, n_tokens; /* taken, to take, rows seen */
+    double loss, lr, grad_norm;      /* the loss is the mean over targets, in nats */
+    double tokens_per_second, seconds_left;
+    int n_buckets; /* bucket b: the rows at positions 2^b to 2^(b+1) - 1; 0 in bucket 0 */
+    double bucket_loss[LF_TRAIN_BUCKET_LIMIT]; /* (n_buckets) */
+    int64_t bucket_targets[LF_TRAIN_BUCKET_LIMIT];
+    float temperature;
+    const char *text; /* prompt and continuation */
+} lf_train_event;
+
+/* Returning false stops the run after a checkpoint; lf_train then returns LF_ECANCELED. */
+typedef bool (*lf_train_fn)(void *cookie, const lf_train_event *event);
+
+typedef struct lf_train_result {
+    size_t size; /* sizeof(lf_train_result), set by the caller */
+    int64_t step, n_tokens;
+    double loss;       /* of the last step; NAN when none was taken */
+    double valid_loss; /* of the last validation; NAN when there was none */
+} lf_train_result;
+
+typedef struct lf_train_params {
+    size_t size; /* sizeof(lf_train_params), set by lf_train_params_init */
+
+    /* the run's folder: log.jsonl, checkpoint, model.gguf, data/; one run at a time */
+    const char *out_dir;
+    bool resume;       /* go on from its checkpoint; otherwise the folder must not have one */
+    bool prepare_only; /* stop when the inputs are token files in out_dir/data */
+    bool export_only;  /* with resume: write model.gguf from the checkpoint and stop */
+
+    /* the model: a file to go on from, or a shape */
+    const char *model_path;     /* a .gguf file or a Hugging Face folder; NULL: `shape` */
+    lf_train_shape shape;       /* used without model_path */
+    const char *tokenizer_path; /* tokenizer.model or tokenizer.json; NULL: the model's */
+    double rope_base;           /* 0: the model's, or 10000 */
+    int lora_rank;     /* 0: all weights are trained; else adapters of this rank, merged in the output */
+    double lora_alpha; /* adapters count alpha / rank times; 0: twice the rank */
+    lf_dtype dtype;    /* of the output's matrices: bf16, or f32, f16, q8_0 */
+
+    /* the data */
+    const lf_train_input *data;  /* (n_data) */
+    const lf_train_input *valid; /* (n_valid) weights are not used */
+    int n_data, n_valid;
+    double hold_out;       /* without `valid`: this share of the documents of `data` is for validation; 0 */
+    const char *separator; /* of documents in a text: "<|endoftext|>"; "": none */
+    const char *prompt_template; /* of JSON lines: {name} stands for that field; "{prompt}" */
+    const char *response_field;  /* "response" */
+    bool train_prompt;           /* prompts count in the loss, too */
+    int context;                 /* rows of a sequence at most; 1024 */
+    uint64_t seed;               /* of the weights and of the order of the data */
+
+    /* the steps */
+    int64_t n_steps; /* or, when 0, as many as n_tokens makes */
+    int64_t n_tokens;
+    int batch_tokens; /* rows of a step: 16384 */
+    int micro_rows;   /* rows that go through the network together; 0: 4096, or the context if that is more */
+    lf_train_schedule schedule;
+    double lr;                                    /* 1e-3 */
+    double lr_end;                                /* the last learning rate as a share of lr: 0.1 */
+    double decay_share;                           /* of the steps, LF_TRAIN_WSD: 0.2 */
+    int64_t warmup_steps;                         /* 100 */
+    double beta1, beta2, eps, weight_decay, clip; /* 0.9, 0.95, 1e-8, 0.1, 1 */
+
+    /* what it shows */
+    int64_t valid_every;  /* steps; 0: at the end only. 250 */
+    int64_t valid_tokens; /* rows of a validation: 131072 */
+    int64_t sample_every; /* steps; 0: never */
+    const char *sample_prompt;
+    int sample_tokens;         /* 100 */
+    double checkpoint_minutes; /* 10; 0: after each step */
+
+    /* the machine */
+    int n_threads;  /* 0: one for each processor. The result's bits depend on it */
+    bool f32;       /* float products; otherwise those of bf16 operands with float sums */
+    bool recompute; /* keep less for the backward pass and compute it again */
+
+    lf_train_fn on_event; /* may be NULL */
+    void *cookie;
+    lf_train_result *result; /* may be NULL */
+} lf_train_params;
+
+void lf_train_params_init(lf_train_params *params);
+
+/* Trains a model as the parameters say. A run that was stopped, killed or cut off goes on from its last checkpoint to the same
+ * weights, bit for bit, that it would have had unbroken. LF_EINVAL names a parameter; LF_EDIVERGED: the loss is not a number or
+ * stays far above what it was, and the last good checkpoint is kept; LF_ECANCELED: stopped by on_event, with a checkpoint. */
+lf_status lf_train(const lf_train_params *params, lf_error *err);
 
 #if defined(__GNUC__)
 #    pragma GCC visibility pop

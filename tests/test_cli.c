@@ -286,7 +286,9 @@ static void test_help_and_version(void **state)
                                         {.args = {"quantize", "-h"}},
                                         {.args = {"bench", "decode", "-h"}},
                                         {.args = {"bench", "verify", "--help"}},
-                                        {.args = {"bench", "tokenize", "--help"}}};
+                                        {.args = {"bench", "tokenize", "--help"}},
+                                        {.args = {"train", "--help"}},
+                                        {.args = {"plot", "--help"}}};
     char expected[64];
     result r = run_cli("--version");
     expect_success(&r);

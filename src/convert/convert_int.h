@@ -51,6 +51,9 @@ lf_status lf_out_set_tokenizer(lf_gguf_writer *w, const lf_tokenizer *t, const c
 /* The same from a file: llama2.c's tokenizer.bin, or what lf_tokenizer_from_file takes. */
 lf_status lf_out_set_tokenizer_file(lf_gguf_writer *w, const char *path, int n_vocab, lf_error *err);
 
+/* *out (head_dim / 2), malloc'ed: the divisors of llama3 scaling; NULL for any other model. */
+lf_status lf_out_make_rope_freqs(float **out, const lf_config *c, lf_error *err);
+
 /* Declares the plan's tensors, writes the header, streams the data, finishes the file and fills params->result. */
 lf_status lf_out_write(lf_gguf_writer *w, const lf_out_plan *plan, const lf_convert_params *params,
                        lf_error *err);

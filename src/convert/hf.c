@@ -52,8 +52,7 @@ static float llama3_divisor(float freq, const lf_config *c)
     return 1.0f / ((1.0f - smooth) / (float)c->rope_factor + smooth);
 }
 
-/* *out (head_dim / 2), malloc'ed: the divisors of llama3 scaling; NULL for any other model. */
-static lf_status make_rope_freqs(float **out, const lf_config *c, lf_error *err)
+lf_status lf_out_make_rope_freqs(float **out, const lf_config *c, lf_error *err)
 {
     *out = NULL;
     if (c->rope_scaling != LF_ROPE_LLAMA3) return LF_OK;
@@ -76,7 +75,7 @@ lf_status lf_convert_hf(const lf_convert_params *params, lf_error *err)
     float *rope_freqs = NULL;
     lf_out_plan plan = {.config = &source.config, .dtype = params->dtype, .half_split = true};
     LF_TRY(lf_source_open(&source, params->input_path, err));
-    LF_TRY(make_rope_freqs(&rope_freqs, &source.config, err));
+    LF_TRY(lf_out_make_rope_freqs(&rope_freqs, &source.config, err));
     if (rope_freqs) LF_TRY(lf_out_plan_add(&plan, LF_W_ROPE_FREQS, 0, rope_freqs, LF_DTYPE_F32, err));
     LF_TRY(lf_out_plan_add_source(&plan, &source, err));
 

@@ -1,0 +1,214 @@
+/* lookfar plot: the curves of training runs, drawn by gnuplot from their logs. Above, training and validation loss over tokens;
+ * below, the loss by position in the last validation of each run. */
+#include "app.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum { LOGS_MAX = 16, LINE_MAX_BYTES = 1 << 20, POINTS_MAX = 1000, GNUPLOT_MISSING = 127 };
+
+/* What a log gives, as lines that gnuplot reads. */
+typedef struct curves {
+    char title[128];
+    lf_bytes train, valid, buckets; /* "tokens loss"; "tokens loss"; "position loss" */
+    int n_points;                   /* of training */
+    /* training points are means over `stride` steps */
+    int stride, n_pending;
+    double pending_loss;
+} curves;
+
+typedef struct plot_options {
+    const char *paths[LOGS_MAX];
+    int n_paths;
+    const char *output;
+} plot_options;
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    plot_options *o = state->input;
+    switch (key) {
+    case 'o': o->output = arg; return 0;
+    case ARGP_KEY_ARG:
+        if (o->n_paths == LOGS_MAX) app_usage_error(state, "found more than %d logs", LOGS_MAX);
+        o->paths[o->n_paths++] = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (o->n_paths == 0) app_usage_error(state, "LOG: the log of a run is missing");
+        if (!o->output) app_usage_error(state, "-o FILE: the picture's name is missing");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* The gnuplot terminal for the name's ending, or NULL. */
+static const char *terminal_for(const char *name)
+{
+    const size_t n = strlen(name);
+    if (n > 4 && strcmp(name + n - 4, ".png") == 0) return "pngcairo size 1000,900";
+    if (n > 4 && strcmp(name + n - 4, ".svg") == 0) return "svg size 1000,900";
+    return NULL;
+}
+
+/* ---- logs ---- */
+
+static bool add_step(curves *c, double tokens, double loss)
+{
+    c->pending_loss += loss;
+    if (++c->n_pending < c->stride) return true;
+    const bool ok = lf_bytes_printf(&c->train, "%.17g %.17g\n", tokens, c->pending_loss / c->n_pending);
+    c->pending_loss = c->n_pending = 0;
+    c->n_points++;
+    return ok;
+}
+
+static bool add_validation(curves *c, double tokens, const json_t *object)
+{
+    size_t i;
+    json_t *bucket;
+    c->buckets.len = 0;
+    json_array_foreach(json_object_get(object, "buckets"), i, bucket)
+    {
+        const double from = json_number_value(json_object_get(bucket, "from"));
+        const double to = json_number_value(json_object_get(bucket, "to"));
+        const double loss = json_number_value(json_object_get(bucket, "loss"));
+        if (!lf_bytes_printf(&c->buckets, "%.17g %.17g\n", (from + to) / 2.0 + 1.0, loss)) return false;
+    }
+    return lf_bytes_printf(&c->valid, "%.17g %.17g\n", tokens,
+                           json_number_value(json_object_get(object, "valid_loss")));
+}
+
+/* A line of a log; lines of other kinds are passed over. false: no memory. */
+static bool add_line(curves *c, const json_t *object)
+{
+    const double tokens = json_number_value(json_object_get(object, "tokens"));
+    if (json_object_get(object, "valid_loss")) return add_validation(c, tokens, object);
+    const json_t *loss = json_object_get(object, "loss");
+    return !loss || add_step(c, tokens, json_number_value(loss));
+}
+
+/* Reads every line, or, to choose the stride, only counts them (c is NULL). Returns the number of lines, or -1 with a message. */
+static int read_log(curves *c, const char *path)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    int n_lines = 0;
+    bool ok = true;
+    FILE *f = fopen(path, "r");
+    if (!f) {
+        (void)fprintf(stderr, "lookfar: %s: cannot open: %s\n", path, strerror(errno));
+        return -1;
+    }
+    while (ok && getline(&line, &cap, f) > 0) {
+        n_lines++;
+        if (!c) continue;
+        json_error_t error;
+        json_t *object = json_loads(line, 0, &error);
+        /* A run that was killed may have left a last line that is not whole. */
+        if (object && !add_line(c, object)) ok = false;
+        if (!object && !feof(f) && fgetc(f) != EOF) {
+            (void)fprintf(stderr, "lookfar: %s: line %d: %s\n", path, n_lines, error.text);
+            ok = false;
+        }
+        json_decref(object);
+    }
+    free(line);
+    (void)fclose(f);
+    return ok ? n_lines : -1;
+}
+
+static int read_curves(curves *c, const char *path)
+{
+    const int n_lines = read_log(NULL, path);
+    if (n_lines < 0) return EXIT_FAIL;
+    c->stride = 1 + n_lines / POINTS_MAX;
+    (void)snprintf(c->title, sizeof c->title, "%.120s", path);
+    for (char *at = c->title; *at; at++)
+        if (*at == '\'' || *at == '\n') *at = ' '; /* a title is quoted */
+    if (read_log(c, path) < 0) return EXIT_FAIL;
+    if (c->n_points > 0) return 0;
+    (void)fprintf(stderr, "lookfar: %s: found no step of a training run\n", path);
+    return EXIT_FAIL;
+}
+
+/* ---- gnuplot ---- */
+
+static void write_blocks(FILE *f, const curves *c, int i)
+{
+    (void)fprintf(f, "$train%d << EOD\n%sEOD\n$valid%d << EOD\n%sEOD\n$buckets%d << EOD\n%sEOD\n", i,
+                  c->train.data, i, c->valid.data ? c->valid.data : "", i,
+                  c->buckets.data ? c->buckets.data : "");
+}
+
+static void write_script(FILE *f, const plot_options *o, const curves *list)
+{
+    bool has_buckets = false;
+    for (int i = 0; i < o->n_paths; i++) {
+        write_blocks(f, &list[i], i);
+        has_buckets = has_buckets || list[i].buckets.len > 0;
+    }
+    (void)fprintf(f, "set terminal %s\nset output '%s'\nset grid\nset ylabel 'loss, nats per token'\n",
+                  terminal_for(o->output), o->output);
+    if (has_buckets) (void)fprintf(f, "set multiplot layout 2,1\n");
+    (void)fprintf(f, "set xlabel 'tokens'\nset format x '%%.0s%%c'\nplot ");
+    for (int i = 0; i < o->n_paths; i++) {
+        (void)fprintf(f, "%s$train%d with lines lc %d title '%s'", i ? ", " : "", i, i + 1, list[i].title);
+        if (list[i].valid.len > 0)
+            (void)fprintf(f, ", $valid%d with linespoints lw 2 lc %d dt 2 title 'validation'", i, i + 1);
+    }
+    if (!has_buckets) return;
+    (void)fprintf(f, "\nset xlabel 'position in the context'\nset logscale x 2\nset format x '%%.0f'\nplot ");
+    for (int i = 0, n = 0; i < o->n_paths; i++)
+        if (list[i].buckets.len > 0)
+            (void)fprintf(f, "%s$buckets%d with linespoints lc %d title '%s'", n++ ? ", " : "", i, i + 1,
+                          list[i].title);
+    (void)fprintf(f, "\nunset multiplot\n");
+}
+
+static int draw(const plot_options *o, const curves *list)
+{
+    (void)signal(SIGPIPE, SIG_IGN); /* gnuplot's exit status says what happened */
+    FILE *f = popen("gnuplot", "w");
+    if (!f) {
+        (void)fprintf(stderr, "lookfar: gnuplot: cannot start: %s\n", strerror(errno));
+        return EXIT_FAIL;
+    }
+    write_script(f, o, list);
+    (void)fputc('\n', f);
+    const int status = pclose(f);
+    if (status == 0) return 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == GNUPLOT_MISSING)
+        (void)fprintf(stderr, "lookfar: gnuplot: not found; install it to draw (Debian: gnuplot-nox)\n");
+    else
+        (void)fprintf(stderr, "lookfar: %s: gnuplot could not draw it\n", o->output);
+    return EXIT_FAIL;
+}
+
+int app_plot(int argc, char **argv)
+{
+    static const struct argp_option options[] = {{"output", 'o', "FILE", 0, "the picture: .png or .svg", 0},
+                                                 {0}};
+    static const struct argp argp = {
+        options, parse_option, "LOG...", "Draws the loss curves of training runs from their log.jsonl.",
+        NULL,    NULL,         NULL};
+    plot_options o = {0};
+    curves list[LOGS_MAX] = {0};
+    int code = 0;
+    app_parse_args(&argp, argc, argv, &o);
+    if (!terminal_for(o.output) || strchr(o.output, '\'')) {
+        (void)fprintf(stderr, "lookfar: plot: -o: found \"%s\", expected a name that ends in .png or .svg\n",
+                      o.output);
+        code = EXIT_USAGE;
+    }
+    for (int i = 0; code == 0 && i < o.n_paths; i++) code = read_curves(&list[i], o.paths[i]);
+    if (code == 0) code = draw(&o, list);
+    for (int i = 0; i < o.n_paths; i++) {
+        lf_bytes_free(&list[i].train);
+        lf_bytes_free(&list[i].valid);
+        lf_bytes_free(&list[i].buckets);
+    }
+    return code;
+}
