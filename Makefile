@@ -36,7 +36,8 @@ endif
 # order of the compiler's choosing. -ffp-contract=off: a multiply-add is one rounding only where the code says fma.
 CFLAGS   := -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -ffp-contract=off -pthread $(WARN) -Werror $(SAN)
 CPPFLAGS := -Iinclude -Isrc -MMD -MP $(if $(SAN),-DLF_TESTS_SHORT)
-LIBS     := -ljansson -lpcre2-8 -lutf8proc -ldnnl -lm -pthread -fopenmp
+LIBS     := -ljansson -lpcre2-8 -lutf8proc -lm -pthread
+LIBS_TRAIN := -ldnnl -fopenmp
 
 # Fuzzers parse files and run no kernels, whose unrolled bodies take clang many minutes with both sanitizers.
 ifeq ($(VARIANT),fuzz)
@@ -56,6 +57,8 @@ ifeq ($(VARIANT),tsan)
 TEST_SRC := $(filter $(THREADED:%=tests/test_%.c),$(TEST_SRC))
 endif
 LIB_OBJ  := $(LIB_SRC:%.c=$O/obj/%.o)
+# Who only runs models does not load what training needs: the shared library is in two parts.
+RUN_OBJ  := $(filter-out $O/obj/src/train/%,$(LIB_OBJ))
 APP_OBJ  := $(APP_SRC:%.c=$O/obj/%.o)
 HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out tests/test_%.c,$(wildcard tests/*.c)) $(wildcard bench/*.c))
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)
@@ -66,7 +69,7 @@ FUZZERS  := $(FUZZ_SRC:fuzz/%.c=$O/fuzz/%)
 
 all: $O/lookfar lib
 
-lib: $O/liblookfar.a $O/liblookfar.so
+lib: $O/liblookfar.a $O/liblookfar.so $O/liblookfar-train.so
 
 $O/obj/src/kernel/x86/%_avx2.o: CFLAGS += $(AVX2)
 $O/obj/src/kernel/x86/%_avx512.o: CFLAGS += $(AVX512)
@@ -86,15 +89,18 @@ $O/obj/%.o: %.c Makefile
 $O/liblookfar.a: $(LIB_OBJ)
 	rm -f $@ && ar rcs $@ $^
 
-$O/liblookfar.so: $(LIB_OBJ) tools/exports.map
-	$(CC) $(CFLAGS) -shared -Wl,-soname,liblookfar.so.0 -Wl,--version-script=tools/exports.map -o $@ $(LIB_OBJ) $(LIBS)
+$O/liblookfar.so: $(RUN_OBJ) tools/exports.map
+	$(CC) $(CFLAGS) -shared -Wl,-soname,$(@F).0 -Wl,--version-script=tools/exports.map -o $@ $(RUN_OBJ) $(LIBS)
+
+$O/liblookfar-train.so: $(LIB_OBJ) tools/exports_train.map
+	$(CC) $(CFLAGS) -shared -Wl,-soname,$(@F).0 -Wl,--version-script=tools/exports_train.map -o $@ $(LIB_OBJ) $(LIBS) $(LIBS_TRAIN)
 
 $O/lookfar: $(APP_OBJ) $O/liblookfar.a
-	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN)
 
 $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(LIBS)
+	$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(LIBS) $(LIBS_TRAIN)
 
 $O/fuzz/%: $O/obj/fuzz/%.o $O/liblookfar.a
 	@mkdir -p $(@D)
@@ -155,11 +161,13 @@ PREFIX ?= /usr/local
 install: all ## install the command, the library, the header and the man page under PREFIX
 	install -Dm755 $O/lookfar $(DESTDIR)$(PREFIX)/bin/lookfar
 	install -Dm644 $O/liblookfar.a $(DESTDIR)$(PREFIX)/lib/liblookfar.a
-	install -Dm755 $O/liblookfar.so $(DESTDIR)$(PREFIX)/lib/liblookfar.so.0
-	ln -sf liblookfar.so.0 $(DESTDIR)$(PREFIX)/lib/liblookfar.so
+	for l in lookfar lookfar-train; do \
+	    install -Dm755 $O/lib$$l.so $(DESTDIR)$(PREFIX)/lib/lib$$l.so.0 && \
+	    ln -sf lib$$l.so.0 $(DESTDIR)$(PREFIX)/lib/lib$$l.so || exit 1; done
 	install -Dm644 include/lookfar.h $(DESTDIR)$(PREFIX)/include/lookfar.h
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/lookfar.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/lookfar.pc
+	for l in lookfar lookfar-train; do \
+	    sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/$$l.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/$$l.pc || exit 1; done
 	install -Dm644 docs/lookfar.1 $(DESTDIR)$(PREFIX)/share/man/man1/lookfar.1
 
 clean: ## remove everything that was built

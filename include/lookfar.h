@@ -307,7 +307,7 @@ void lf_convert_params_init(lf_convert_params *params);
 lf_status lf_convert(const lf_convert_params *params, lf_error *err);
 lf_status lf_quantize(const lf_convert_params *params, lf_error *err);
 
-/* ---- training ---- */
+/* ---- training: in liblookfar-train (pkg-config lookfar-train), for which oneDNN must be there ---- */
 
 /* How the learning rate goes on after the warm-up. The rate's end is lr_end times its height. */
 typedef enum lf_train_schedule {
