@@ -96,11 +96,10 @@ static void test_exported_symbols(void **state)
 {
     (void)state;
     require_installed();
-    assert_int_equal(
-        run("for l in lookfar lookfar-train; do nm -D --defined-only %s/lib/lib$l.so; done | "
-            "awk '$2 == \"T\" { print $3 }' | sort >%s/exported",
-            prefix, prefix),
-        0);
+    assert_int_equal(run("for l in lookfar lookfar-train; do nm -D --defined-only %s/lib/lib$l.so; done | "
+                         "awk '$2 == \"T\" { print $3 }' | sort >%s/exported",
+                         prefix, prefix),
+                     0);
     assert_int_equal(run("! readelf -d %s/lib/liblookfar.so | grep -qE 'dnnl|gomp|omp'", prefix), 0);
     assert_int_equal(
         run("cc -E -P -I%s/include %s/include/lookfar.h | tr '\\n;' ' \\n' | grep -oE '\\blf_[a-z_]+ *\\(' | tr -d ' (' | "
