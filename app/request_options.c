@@ -46,7 +46,7 @@ static const struct argp_option options[] = {
     {"ignore-eos", OPT_IGNORE_EOS, NULL, 0, "do not stop at an end-of-sequence token", 0},
     {"reverse-prompt", 'r', "TEXT", 0, "stop before this text; may be given again", 0},
     {"proposer", OPT_PROPOSER, "NAME", 0,
-     "what guesses tokens ahead: none (default), ngram, jacobi or sparse; the output is the same with each",
+     "what guesses tokens ahead: none (default), ngram, jacobi, sparse or auto; the output is the same with each",
      0},
     {"draft-max", OPT_DRAFT_MAX, "N", 0, "tokens guessed ahead in a pass at most (default: 8)", 0},
     {"selection", OPT_SELECTION, "NAME", 0,
@@ -94,9 +94,8 @@ static const char *parse_name(const char *option, const char *arg, const char *c
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
-    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse"}, *const selections[] = {
-                                                                                      "window", "snap",
-                                                                                      "verify"};
+    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "auto"},
+                             *const selections[] = {"window", "snap", "verify"};
     app_request_options *o = state->input;
     lf_request_params *p = &o->params;
     switch (key) {
@@ -122,7 +121,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_IGNORE_EOS: p->ignore_eos = true; return 0;
     case 'r': add_stop(o, arg, state); return 0;
     case OPT_PROPOSER:
-        p->proposer = parse_name("--proposer", arg, proposers, 4, "none, ngram, jacobi or sparse", state);
+        p->proposer = parse_name("--proposer", arg, proposers, 5, "none, ngram, jacobi, sparse or auto",
+                                 state);
         return 0;
     case OPT_SELECTION:
         p->selection = parse_name("--selection", arg, selections, 3, "window, snap or verify", state);

@@ -188,7 +188,8 @@ typedef struct lf_request_params {
     int n_stop;
 
     /* how it gets there: these change the number of passes and nothing else */
-    const char *proposer;  /* "none", "ngram", "jacobi" or "sparse" */
+    const char
+        *proposer; /* "none", "ngram", "jacobi", "sparse", or "auto": the engine chooses in each round */
     const char *selection; /* sparse: "window", "snap" or "verify" (the default); see docs/DECODERS.md */
     int sparse_budget;     /* sparse: positions to draft over; 0: max(256, 6 % of the sequence) */
     int draft_max;         /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */

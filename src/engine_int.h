@@ -62,6 +62,7 @@ struct lf_engine {
     lf_forward *forward;
     lf_round *round;
     lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
+    lf_cost cost;                              /* of passes, measured for the proposer `auto` */
     lf_request *requests;                      /* every unfinished one, oldest first */
     lf_seq **seqs;                             /* (n_seqs) those of the step at hand */
     int n_seqs, batch_rows, logits_max;

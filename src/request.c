@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What measuring the cost of passes may take, once, before the first request that lets the engine choose its proposer. */
+static const double PROFILE_SECONDS = 1.0;
+
 /* ---- parameters ---- */
 
 void lf_request_params_init(lf_request_params *p)
@@ -59,7 +62,7 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf
     if (p->n_predict < -1)
         return lf_fail(err, LF_EINVAL, "n_predict: found %d, expected -1 or more", p->n_predict);
     if (!p->proposer || lf_proposer_find(p->proposer) < -1)
-        return lf_fail(err, LF_EINVAL, "proposer: found \"%s\", expected none, ngram, jacobi or sparse",
+        return lf_fail(err, LF_EINVAL, "proposer: found \"%s\", expected none, ngram, jacobi, sparse or auto",
                        p->proposer ? p->proposer : "");
     if (find_selection(p->selection) < 0)
         return lf_fail(err, LF_EINVAL, "selection: found \"%s\", expected window, snap or verify",
@@ -188,12 +191,17 @@ static lf_status find_proposer(lf_proposer **out, lf_engine *e, const char *name
                                  .config = &e->model.config,
                                  .threads = e->threads,
                                  .n_ctx = e->info.n_ctx,
-                                 .seqs_max = e->n_seqs};
+                                 .seqs_max = e->n_seqs,
+                                 .pool = e->pool,
+                                 .rows_max = e->logits_max,
+                                 .cost = &e->cost,
+                                 .profile_seconds = PROFILE_SECONDS};
     *out = NULL;
     if (index < 0) return LF_OK;
     if (!e->proposers[index]) {
         const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
         if (status != LF_OK) return status;
+        if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
     }
     *out = e->proposers[index];
     return LF_OK;

@@ -137,6 +137,7 @@ typedef struct bench {
     lf_prefix *prefix;
     lf_picker *picker;
     lf_proposer *proposers[LF_PROPOSER_COUNT];
+    lf_cost cost;
     lf_proposer guesser; /* the test's own */
 } bench;
 
@@ -162,7 +163,11 @@ static void open_bench(bench *b, const lf_model *m, const lf_kernels *k, lf_dtyp
                                  .config = &m->config,
                                  .threads = b->threads,
                                  .n_ctx = N_PROMPT_MAX + N_OUTPUT,
-                                 .seqs_max = c->n_seqs};
+                                 .seqs_max = c->n_seqs,
+                                 .pool = b->pool,
+                                 .rows_max = logits_max,
+                                 .cost = &b->cost,
+                                 .profile_seconds = 1e-4};
     for (int i = 0; i < LF_PROPOSER_COUNT; i++)
         assert_ok(lf_proposer_open(&b->proposers[i], i, &env, &err), &err);
     b->guesser.ops = &guessing_ops;

@@ -96,7 +96,7 @@ static void test_random_schedules(void **state)
 {
     (void)state;
     enum { OPEN_MAX = 20, STEPS = TESTS_SHORT ? 6000 : 100000 };
-    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse"};
+    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "auto"};
     lf_error err;
     lf_engine *e, *alone;
     lf_request *open[OPEN_MAX] = {NULL};
@@ -112,7 +112,7 @@ static void test_random_schedules(void **state)
             int32_t ids[300];
             seeds[i] = rng_next(&rng) % 64; /* few, so that prefixes meet */
             lf_request_params p = request_params(ids, 1 + seeds[i] * 4, seeds[i]);
-            p.proposer = proposers[rng_next(&rng) % 4];
+            p.proposer = proposers[rng_next(&rng) % 5];
             p.sparse_budget = 64;
             p.no_prefix_cache = rng_next(&rng) % 8 == 0;
             assert_ok(lf_request_submit(&open[i], e, &p, &err), &err);
@@ -283,9 +283,9 @@ static void test_stop_strings(void **state)
          LF_FINISH_LENGTH},
         {{" "}, 1, "", LF_FINISH_STOP},
     };
-    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse"};
+    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "auto"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < 5; k++) {
             lf_request *r;
             lf_request_result result = {.size = sizeof result};
             lf_request_params p;
@@ -324,7 +324,7 @@ static void test_sampled_tokens_have_the_models_distribution(void **state)
 {
     (void)state;
     enum { N = TESTS_SHORT ? 1500 : 6000, VOCAB = 40 };
-    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse"};
+    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "auto"};
     lf_error err;
     lf_engine *e;
     int32_t ids[12];
@@ -334,7 +334,7 @@ static void test_sampled_tokens_have_the_models_distribution(void **state)
     for (int i = 6; i < 12; i++) ids[i] = ids[i - 6]; /* n-grams find this */
     p.n_predict = 2;
     assert_ok(lf_score(e, ids, 12, logits, &err), &err);
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) {
         int counts[VOCAB] = {0};
         double sum = 0, chi2 = 0;
         p.proposer = proposers[k];
@@ -391,13 +391,13 @@ static void test_two_engines_interleaved(void **state)
 static void test_every_allocation_may_fail(void **state)
 {
     (void)state;
-    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse"};
+    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "auto"};
     static const lf_bias bias[] = {{3, 1.0f}};
     lf_error err;
     lf_engine *e;
     int32_t ids[30];
     oom_require();
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) {
         lf_request_params p = request_params(ids, 30, 10);
         p.proposer = proposers[k];
         p.prediction = ids;
@@ -443,7 +443,8 @@ static void test_bad_parameters(void **state)
     EXPECT_REFUSED(p.size = 3, "request parameters: found size 3");
     EXPECT_REFUSED(p.n_ids = 0, "prompt: found no tokens");
     EXPECT_REFUSED(p.n_predict = -2, "n_predict: found -2");
-    EXPECT_REFUSED(p.proposer = "magic", "proposer: found \"magic\", expected none, ngram, jacobi or sparse");
+    EXPECT_REFUSED(p.proposer = "magic",
+                   "proposer: found \"magic\", expected none, ngram, jacobi, sparse or auto");
     EXPECT_REFUSED(p.proposer = NULL, "proposer: found \"\"");
     EXPECT_REFUSED(p.draft_max = 65, "draft_max: found 65, expected 0 to 64");
     EXPECT_REFUSED(p.n_top = 21, "n_top: found 21");

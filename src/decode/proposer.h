@@ -4,13 +4,14 @@
  *   ngram    what followed an earlier occurrence of the last tokens, in the sequence or in the user's prediction (prompt
  *            lookup decoding)
  *   sparse   drafts by the same weights over a part of the same cache (MagicDec, arXiv 2408.11049)
+ *   auto     one of the others, or none, by what passes cost and how often each was right
  *   jacobi   the picks of the last pass beyond the accepted ones: each verify pass is a Jacobi iteration over a rolling
  *            window (Santilli et al., arXiv 2305.10427; CLLM, arXiv 2403.00835, algorithm 1) */
 #ifndef LF_DECODE_PROPOSER_H
 #define LF_DECODE_PROPOSER_H
 
 #include "decode/seq.h"
-#include "model/forward.h"
+#include "decode/cost.h"
 
 /* What proposers that run the model need. All borrowed. */
 typedef struct lf_proposer_env {
@@ -18,6 +19,11 @@ typedef struct lf_proposer_env {
     const lf_config *config;
     lf_threads *threads;
     int n_ctx, seqs_max;
+    /* of `auto`: */
+    lf_kv_pool *pool;
+    int rows_max;  /* of a pass that all want logits */
+    lf_cost *cost; /* measured when the proposer is opened, in profile_seconds at most */
+    double profile_seconds;
 } lf_proposer_env;
 
 typedef struct lf_proposer_ops {
@@ -46,9 +52,10 @@ struct lf_proposer {
 extern const lf_proposer_ops lf_proposer_ngram;
 extern const lf_proposer_ops lf_proposer_jacobi;
 extern const lf_proposer_ops lf_proposer_sparse;
+extern const lf_proposer_ops lf_proposer_auto;
 
 /* All of them, in the order of lf_proposer_find's index. */
-enum { LF_PROPOSER_COUNT = 3 };
+enum { LF_PROPOSER_NGRAM, LF_PROPOSER_JACOBI, LF_PROPOSER_SPARSE, LF_PROPOSER_AUTO, LF_PROPOSER_COUNT };
 
 /* The index of a name, -1 for "none" and -2 for one that is not known. */
 int lf_proposer_find(const char *name);

@@ -18,9 +18,12 @@ struct lf_round {
     lf_forward *forward;
     lf_picker *picker;
     int seqs_max, rows_max, logits_max;
-    part *parts;    /* (seqs_max) */
-    lf_seq **group; /* (seqs_max) sequences of one proposer */
-    lf_row *rows;   /* (rows_max) */
+    part *parts;          /* (seqs_max) */
+    lf_seq **group;       /* (seqs_max) sequences of one proposer */
+    lf_proposer **called; /* (seqs_max) proposers of this step that have proposed, n_called */
+    int n_called;
+    lf_cost *cost; /* corrected by every pass that only decodes; or NULL */
+    lf_row *rows;  /* (rows_max) */
     int n_parts, n_rows, n_logits;
 };
 
@@ -35,8 +38,9 @@ lf_status lf_round_create(lf_round **out, lf_forward *forward, const lf_config *
     *r = (lf_round){.forward = forward, .seqs_max = seqs_max, .rows_max = rows_max, .logits_max = logits_max};
     r->parts = calloc((size_t)seqs_max, sizeof *r->parts);
     r->group = calloc((size_t)seqs_max, sizeof *r->group);
+    r->called = calloc((size_t)seqs_max, sizeof *r->called);
     r->rows = calloc((size_t)rows_max, sizeof *r->rows);
-    if (!r->parts || !r->group || !r->rows) {
+    if (!r->parts || !r->group || !r->called || !r->rows) {
         status = lf_fail_memory(err, "a round", (size_t)rows_max * sizeof *r->rows);
         goto done;
     }
@@ -53,6 +57,7 @@ void lf_round_free(lf_round *r)
     lf_picker_free(r->picker);
     free(r->parts);
     free(r->group);
+    free(r->called);
     free(r->rows);
     free(r);
 }
@@ -89,6 +94,13 @@ static void plan_candidates(lf_round *r, lf_seq *const *seqs, int n_seqs)
     }
 }
 
+static bool was_called(const lf_round *r, const lf_proposer *proposer)
+{
+    for (int i = 0; i < r->n_called; i++)
+        if (r->called[i] == proposer) return true;
+    return false;
+}
+
 /* Each proposer sees all its sequences at once. */
 static lf_status propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_error *err)
 {
@@ -97,17 +109,15 @@ static lf_status propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_er
         const lf_status status = lf_kv_seq_reserve(seqs[i]->kv, 1 + seqs[i]->n_wanted, err);
         if (status != LF_OK) return status;
     }
+    r->n_called = 0;
     for (int i = 0; i < n_seqs; i++) {
         lf_proposer *proposer = seqs[i]->proposer;
-        if (seqs[i]->n_wanted == 0) continue;
+        if (seqs[i]->n_wanted == 0 || was_called(r, proposer)) continue;
         int n = 0;
-        bool is_first = true;
-        for (int j = 0; j < n_seqs; j++) {
-            if (seqs[j]->proposer != proposer || seqs[j]->n_wanted == 0) continue;
-            if (j < i) is_first = false;
-            r->group[n++] = seqs[j];
-        }
-        if (is_first) proposer->ops->propose(proposer, r->group, n);
+        for (int j = i; j < n_seqs; j++)
+            if (seqs[j]->proposer == proposer && seqs[j]->n_wanted > 0) r->group[n++] = seqs[j];
+        proposer->ops->propose(proposer, r->group, n);
+        r->called[r->n_called++] = proposer;
     }
     return LF_OK;
 }
@@ -220,6 +230,22 @@ static void settle(lf_round *r, const part *p, lf_step *step)
     if (seq->proposer && seq->proposer->ops->observe) seq->proposer->ops->observe(seq->proposer, seq, &v);
 }
 
+void lf_round_correct_cost(lf_round *r, lf_cost *cost)
+{
+    r->cost = cost;
+}
+
+/* Lets the cost know what a pass over the parts took. */
+static void correct_cost(const lf_round *r, double seconds)
+{
+    double expected = lf_cost_pass(r->cost, r->n_rows);
+    for (int i = 0; i < r->n_parts; i++) {
+        const lf_seq *seq = r->parts[i].seq;
+        expected += lf_cost_attend(r->cost, 1 + seq->n_candidates) * (double)seq->tokens.len;
+    }
+    lf_cost_correct(&r->cost->target, expected, seconds);
+}
+
 lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)
 {
     assert(n_seqs <= r->seqs_max);
@@ -232,6 +258,7 @@ lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *s
     const int64_t proposed = lf_clock_ns();
     lf_forward_run(r->forward, r->rows, r->n_rows);
     const int64_t forwarded = lf_clock_ns();
+    if (r->cost && step->prefill_rows == 0) correct_cost(r, (double)(forwarded - proposed) * 1e-9);
     for (int i = 0; i < r->n_parts; i++) settle(r, &r->parts[i], step);
     step->propose_ns = proposed - start;
     step->forward_ns = forwarded - proposed;

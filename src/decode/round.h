@@ -6,6 +6,7 @@
 #ifndef LF_DECODE_ROUND_H
 #define LF_DECODE_ROUND_H
 
+#include "decode/cost.h"
 #include "decode/proposer.h"
 #include "model/forward.h"
 
@@ -16,6 +17,9 @@ typedef struct lf_round lf_round;
 lf_status lf_round_create(lf_round **out, lf_forward *forward, const lf_config *config, int seqs_max,
                           int rows_max, int logits_max, lf_error *err);
 void lf_round_free(lf_round *r); /* NULL is fine */
+
+/* From now on passes that only decode correct cost->target; NULL: none does. cost is borrowed. */
+void lf_round_correct_cost(lf_round *r, lf_cost *cost);
 
 /* What a step did. */
 typedef struct lf_step {

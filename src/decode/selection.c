@@ -51,6 +51,11 @@ void lf_tile_choice_free(lf_tile_choice *c)
     *c = (lf_tile_choice){0};
 }
 
+int lf_tile_choice_budget(const lf_tile_choice *c, int len)
+{
+    return budget_tiles(c, len) * LF_TILE_POS;
+}
+
 bool lf_tile_choice_is_sparse(const lf_tile_choice *c, int len)
 {
     return len / LF_TILE_POS + 1 > budget_tiles(c, len);

@@ -27,6 +27,9 @@ void lf_tile_choice_free(lf_tile_choice *c); /* a zeroed choice is fine */
 /* Whether a sequence of len positions is longer than the budget: otherwise there is nothing to leave out. */
 bool lf_tile_choice_is_sparse(const lf_tile_choice *c, int len);
 
+/* Positions that a sequence of len positions drafts over. */
+int lf_tile_choice_budget(const lf_tile_choice *c, int len);
+
 /* Makes the view for a sequence of len positions, which is_sparse. True: its lists are to be chosen anew, because there is a
  * new target pass or none were; then lf_tile_choice_make_list is called for each of them. False: only the recent tiles move on. */
 bool lf_tile_choice_update(lf_tile_choice *c, int len);

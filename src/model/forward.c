@@ -167,7 +167,8 @@ lf_status lf_forward_enable_mass(lf_forward *f, int n_ctx, lf_error *err)
     const size_t tiles = (size_t)round_up(n_ctx, LF_SEGMENT_POS) / LF_TILE_POS,
                  blocks = tiles / LF_ATTN_TILES;
     const size_t each = LF_QUERIES_MAX * (tiles + blocks), bytes = (size_t)n_threads * each * sizeof(float);
-    assert(!f->mass_memory);
+    assert(!f->mass_memory || n_ctx <= f->mass_tiles * LF_TILE_POS);
+    if (f->mass_memory) return LF_OK;
     float *memory = lf_calloc_aligned(bytes);
     if (!memory) return lf_fail_memory(err, "the attention mass", bytes);
     for (int i = 0; i < n_threads; i++) {

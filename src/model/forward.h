@@ -32,7 +32,7 @@ lf_status lf_forward_create(lf_forward **out, const lf_model *model, const lf_ke
 void lf_forward_free(lf_forward *f); /* NULL is fine */
 
 /* Lets rows ask for their attention mass, for sequences of up to n_ctx positions: the stride of lf_row.mass is the number of
- * tiles, n_ctx / 16 rounded up. Once, before passes. LF_ENOMEM. */
+ * tiles, n_ctx / 16 rounded up. Called again, for no longer ones, it does nothing. LF_ENOMEM. */
 lf_status lf_forward_enable_mass(lf_forward *f, int n_ctx, lf_error *err);
 
 /* The bytes lf_forward_create would allocate. */

@@ -1,0 +1,52 @@
+/* What a pass costs on this machine, and how many candidates are worth verifying: the arithmetic of speculation.
+ *
+ * A pass over rows is the weights' part, which depends on the number of rows, and attention, which for each sequence depends on its
+ * rows and its positions:
+ *
+ *   seconds = pass(rows) + sum over sequences of attend(its rows) * positions it sees
+ *
+ * Both functions are measured at start-up, in a second or two, and corrected by what passes really take. */
+#ifndef LF_DECODE_COST_H
+#define LF_DECODE_COST_H
+
+#include "kv/kv.h"
+#include "model/forward.h"
+
+enum { LF_COST_POINTS = 9 }; /* 1, 2, 4, ... 256 rows */
+
+typedef struct lf_cost {
+    int n_pass, n_attend;          /* points measured, at least 1 */
+    double pass[LF_COST_POINTS];   /* seconds of 2^i rows that see nothing but each other */
+    double attend[LF_COST_POINTS]; /* seconds for each position that 2^i rows of one sequence see */
+    double target, draft;          /* how much longer passes really take: 1 at first */
+} lf_cost;
+
+/* Measures both on the forward, for passes of up to rows_max rows that all want logits, with a sequence of the pool's of up to n_ctx
+ * positions. Takes about seconds_max at most: what then is missing is extrapolated. LF_ELIMIT, LF_ENOMEM (from the pool). */
+lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, int rows_max, int n_ctx,
+                          double seconds_max, lf_error *err);
+
+/* Between the points the functions are lines; past the last they go on. rows >= 0. */
+double lf_cost_pass(const lf_cost *c, int rows);
+double lf_cost_attend(const lf_cost *c, int rows);
+
+/* A sequence that could have candidates drafted. */
+typedef struct lf_cost_seq {
+    double acceptance; /* chance that a candidate is right, given those before it are */
+    int len;           /* positions */
+    int draft_len;     /* positions that a draft pass sees */
+    int g_max;         /* candidates at most */
+    int g;             /* out: candidates worth drafting */
+} lf_cost_seq;
+
+/* Chooses the g of each sequence (n) so that tokens per second are the most, where candidates are drafted by passes for all
+ * sequences together, one for each place. other_rows ride in the verify pass in any case. Returns the tokens per second expected. */
+double lf_cost_plan(const lf_cost *c, lf_cost_seq *seqs, int n, int other_rows);
+
+/* What verifying one more candidate of a sequence costs in seconds, at `rows` rows of the pass and `own` of the sequence. */
+double lf_cost_of_candidate(const lf_cost *c, int rows, int own, int len);
+
+/* Takes in what a pass took, of which `expected` was predicted without correction. */
+void lf_cost_correct(double *factor, double expected, double seconds);
+
+#endif
