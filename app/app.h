@@ -23,6 +23,7 @@ int app_train(int argc, char **argv);
 int app_plot(int argc, char **argv);
 int app_bench_tokenize(int argc, char **argv); /* kinds of bench */
 int app_bench_train(int argc, char **argv);
+int app_bench_magicdec(int argc, char **argv);
 
 /* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */
 int app_fail(const lf_error *err);

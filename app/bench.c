@@ -275,6 +275,7 @@ int app_bench(int argc, char **argv)
         {"verify", bench_verify, "a pass of several rows of one sequence over a pass of one"},
         {"tokenize", app_bench_tokenize, "megabytes of text per second into tokens"},
         {"train", app_bench_train, "tokens per second of training"},
+        {"magicdec", app_bench_magicdec, "speculation over plain decoding, by batch and context"},
     };
     enum { N_KINDS = sizeof kinds / sizeof *kinds };
     const bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
@@ -286,7 +287,8 @@ int app_bench(int argc, char **argv)
         return kinds[i].run(argc - 1, argv + 1);
     }
     if (argc > 1 && !help) {
-        (void)fprintf(stderr, "lookfar: bench: found \"%s\", expected decode, verify, tokenize or train\n",
+        (void)fprintf(stderr,
+                      "lookfar: bench: found \"%s\", expected decode, verify, tokenize, train or magicdec\n",
                       argv[1]);
         return EXIT_USAGE;
     }

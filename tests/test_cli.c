@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 24, SECONDS_MAX = 120, TINY_VOCAB = 128, TINY_CTX = 200000 };
+enum { ARGS_MAX = 40, SECONDS_MAX = 120, TINY_VOCAB = 128, TINY_CTX = 200000 };
 
 static char binary[1024];     /* the program under test; empty: not built */
 static char *temp_dir;        /* everything below lies in it */
@@ -287,6 +287,7 @@ static void test_help_and_version(void **state)
                                         {.args = {"bench", "decode", "-h"}},
                                         {.args = {"bench", "verify", "--help"}},
                                         {.args = {"bench", "tokenize", "--help"}},
+                                        {.args = {"bench", "magicdec", "--help"}},
                                         {.args = {"train", "--help"}},
                                         {.args = {"plot", "--help"}}};
     char expected[64];
@@ -365,6 +366,9 @@ static void test_usage_errors(void **state)
         {{"bench", "frobnicate"}, {"bench", "\"frobnicate\""}},
         {{"bench", "tokenize", "-f", "x"}, {"tokenize", "expected a tokenizer"}},
         {{"bench", "tokenize", "x"}, {"tokenize", "expected --file"}},
+        {{"bench", "magicdec", "-m", "x"}, {"magicdec", "expected --model PATH and --file FILE"}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "none"}, {"--proposer: found \"none\""}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--selection", "z"}, {"--selection: found \"z\""}},
     };
     EXPECT_ERRORS(cases, 2);
 }
@@ -960,6 +964,32 @@ static void test_bench_tokenize(void **state)
     free_result(&r);
 }
 
+/* Each setting beside plain decoding, with the same output. */
+static void test_bench_magicdec(void **state)
+{
+    (void)state;
+    char text_path[512], text[2001];
+    for (int i = 0; i < 2000; i++) text[i] = "abc abd acb "[i % 12];
+    write_file(temp_path(text_path, "long-text"), text, 2000);
+    result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "2",
+                       "--context", "200", "--proposer", "sparse,ngram,auto", "--selection", "snap,verify",
+                       "--budget", "64", "--g", "3", "-n", "10", "--reps", "1", "--json", "-");
+    expect_success(&r);
+    static const char *const names[] = {"none", "sparse", "sparse", "ngram", "auto"};
+    int n_lines = 0;
+    char *rest = NULL;
+    for (char *line = strtok_r(r.out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n_lines++) {
+        json_t *root = parse_json(line);
+        assert_in_range(n_lines, 0, 4);
+        assert_string_equal(string_of(root, "proposer"), names[n_lines]);
+        assert_true(json_is_true(json_object_get(root, "identical")));
+        assert_true(number_of(root, "tps") > 0 && number_of(root, "tokens_per_pass") >= 1);
+        json_decref(root);
+    }
+    assert_int_equal(n_lines, 5);
+    free_result(&r);
+}
+
 static void test_convert_and_quantize(void **state)
 {
     (void)state;
@@ -1122,6 +1152,7 @@ int main(void)
         cmocka_unit_test(test_reader_goes_away),
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_bench_tokenize),
+        cmocka_unit_test(test_bench_magicdec),
         cmocka_unit_test(test_convert_and_quantize),
         cmocka_unit_test(test_golden_text),
         cmocka_unit_test(test_golden_text_of_a_llama2c_file),

@@ -14,6 +14,11 @@ int lf_proposer_find(const char *name)
     return -2;
 }
 
+const char *lf_proposer_name(int index)
+{
+    return index < 0 ? "none" : all[index]->name;
+}
+
 lf_status lf_proposer_open(lf_proposer **out, int index, const lf_proposer_env *env, lf_error *err)
 {
     const lf_proposer_ops *ops = all[index];

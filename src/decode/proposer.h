@@ -60,6 +60,9 @@ enum { LF_PROPOSER_NGRAM, LF_PROPOSER_JACOBI, LF_PROPOSER_SPARSE, LF_PROPOSER_AU
 /* The index of a name, -1 for "none" and -2 for one that is not known. */
 int lf_proposer_find(const char *name);
 
+/* The name of an index; "none" for -1. */
+const char *lf_proposer_name(int index);
+
 lf_status lf_proposer_open(lf_proposer **out, int index, const lf_proposer_env *env, lf_error *err);
 void lf_proposer_close(lf_proposer *p); /* NULL is fine */
 
