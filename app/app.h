@@ -19,7 +19,6 @@ int app_inspect(int argc, char **argv);
 int app_convert(int argc, char **argv);
 int app_quantize(int argc, char **argv);
 int app_bench(int argc, char **argv);
-int app_bench_tokenize(int argc, char **argv); /* a kind of bench */
 
 /* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */
 int app_fail(const lf_error *err);
@@ -36,6 +35,7 @@ long long app_parse_int(struct argp_state *state, const char *option, const char
 double app_parse_float(struct argp_state *state, const char *option, const char *text, double min,
                        double max);
 lf_dtype app_parse_dtype(struct argp_state *state, const char *option, const char *text);
+unsigned app_parse_cpu_mask(struct argp_state *state, const char *option, const char *text);
 
 /* Standard error's progress line, "label 42 %", drawn over itself on a terminal and nowhere else. */
 typedef struct app_progress {
