@@ -126,6 +126,14 @@ size_t app_unescape(char *text, size_t len)
     return n;
 }
 
+unsigned app_parse_cpu_mask(struct argp_state *state, const char *option, const char *text)
+{
+    unsigned mask = 0;
+    if (!lf_cpu_mask_parse(text, &mask))
+        app_usage_error(state, "%s: found \"%s\", expected scalar, avx2, avx512 or native", option, text);
+    return mask;
+}
+
 /* ---- progress ---- */
 
 void app_progress_start(app_progress *p, const char *label, bool quiet)
@@ -193,10 +201,7 @@ static error_t parse_engine_option(int key, char *arg, struct argp_state *state)
     case 'b': o->params.batch_rows = (int)app_parse_int(state, "--batch-size", arg, 1, 1 << 16); return 0;
     case OPT_KV: o->params.kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
     case OPT_WEIGHTS: o->params.weight_dtype = (int)app_parse_dtype(state, "--weight-type", arg); return 0;
-    case OPT_CPU_MASK:
-        if (!lf_cpu_mask_parse(arg, &o->params.cpu_mask))
-            app_usage_error(state, "--cpu-mask: found \"%s\", expected scalar, avx2, avx512 or native", arg);
-        return 0;
+    case OPT_CPU_MASK: o->params.cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
     case OPT_PIN: o->params.pin_threads = true; return 0;
     case 'q': o->quiet = true; return 0;
     case ARGP_KEY_END:

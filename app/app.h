@@ -21,9 +21,6 @@ int app_quantize(int argc, char **argv);
 int app_bench(int argc, char **argv);
 int app_train(int argc, char **argv);
 int app_plot(int argc, char **argv);
-int app_bench_tokenize(int argc, char **argv); /* kinds of bench */
-int app_bench_train(int argc, char **argv);
-int app_bench_magicdec(int argc, char **argv);
 
 /* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */
 int app_fail(const lf_error *err);
@@ -40,6 +37,7 @@ long long app_parse_int(struct argp_state *state, const char *option, const char
 double app_parse_float(struct argp_state *state, const char *option, const char *text, double min,
                        double max);
 lf_dtype app_parse_dtype(struct argp_state *state, const char *option, const char *text);
+unsigned app_parse_cpu_mask(struct argp_state *state, const char *option, const char *text);
 
 /* Replaces backslash escapes in text (len) in place; one that is not known stays as it is. The result is the new length. */
 size_t app_unescape(char *text, size_t len);

@@ -1,7 +1,8 @@
 /* lookfar bench magicdec: speculation against plain decoding in batches of long contexts. The measuring is bench/magicdec.c. */
-#include "app.h"
+#include "bench.h"
 
 #include "../bench/magicdec.h"
+#include "../bench/table.h"
 
 #include <math.h>
 #include <string.h>
@@ -22,14 +23,10 @@ enum {
 
 /* Names and numbers that make the settings. */
 typedef struct command {
+    app_bench_output out; /* first: see app_bench_progress */
     bench_magicdec_options bench;
     bench_names proposers, selections;
     bench_ints budgets, gs;
-    const char *json_path;
-    FILE *json, *table;
-    bool quiet, has_head, failed; /* failed: a result could not be written, which was told */
-    app_progress progress;
-    char progress_text[80];
 } command;
 
 static const struct argp_option options[] = {
@@ -45,19 +42,14 @@ static const struct argp_option options[] = {
     {"predict", 'n', "N", 0, "tokens of each sequence (default: 64)", 0},
     {"temp", OPT_TEMP, "T", 0, "temperature (default: 0)", 0},
     {"reps", OPT_REPS, "N", 0, "repetitions (default: 3)", 0},
-    {"threads", 't', "N", 0, "threads (default: one for each processor)", 0},
+    APP_BENCH_OPTION_THREADS,
     {"cache-type", OPT_KV, "TYPE", 0, "type of the KV cache: f32, f16, bf16 (default) or q8_0", 0},
     {"cpu-mask", OPT_CPU_MASK, "LEVEL", 0,
      "use no instructions above scalar, avx2, avx512 or native (default)", 0},
     {"json", OPT_JSON, "FILE", 0, "write a JSON object for each setting to FILE (-: standard output)", 0},
-    {"quiet", 'q', NULL, 0, "no progress", 0},
+    APP_BENCH_OPTION_QUIET,
     {0},
 };
-
-static void check_list(struct argp_state *state, const char *option, lf_status status, const lf_error *err)
-{
-    if (status != LF_OK) app_usage_error(state, "%s: %s", option, err->text);
-}
 
 static void add_setting(command *c, struct argp_state *state, const bench_setting *setting)
 {
@@ -105,34 +97,34 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 'm': o->model_path = arg; return 0;
     case 'f': o->text_path = arg; return 0;
     case OPT_BATCH:
-        check_list(state, "--batch", bench_parse_ints(&o->batches, arg, 1, BENCH_BATCH_MAX, &err), &err);
+        app_bench_check_list(state, "--batch", bench_parse_ints(&o->batches, arg, 1, BENCH_BATCH_MAX, &err),
+                             &err);
         return 0;
     case OPT_CONTEXT:
-        check_list(state, "--context", bench_parse_ints(&o->contexts, arg, 33, BENCH_DEPTH_MAX, &err), &err);
+        app_bench_check_list(state, "--context",
+                             bench_parse_ints(&o->contexts, arg, 33, BENCH_DEPTH_MAX, &err), &err);
         return 0;
     case OPT_PROPOSER:
-        check_list(state, "--proposer", bench_parse_names(&c->proposers, arg, &err), &err);
+        app_bench_check_list(state, "--proposer", bench_parse_names(&c->proposers, arg, &err), &err);
         return 0;
     case OPT_SELECTION:
-        check_list(state, "--selection", bench_parse_names(&c->selections, arg, &err), &err);
+        app_bench_check_list(state, "--selection", bench_parse_names(&c->selections, arg, &err), &err);
         return 0;
     case OPT_BUDGET:
-        check_list(state, "--budget", bench_parse_ints(&c->budgets, arg, 0, BENCH_DEPTH_MAX, &err), &err);
+        app_bench_check_list(state, "--budget", bench_parse_ints(&c->budgets, arg, 0, BENCH_DEPTH_MAX, &err),
+                             &err);
         return 0;
     case OPT_G:
-        check_list(state, "--g", bench_parse_ints(&c->gs, arg, 0, LF_DRAFT_LIMIT, &err), &err);
+        app_bench_check_list(state, "--g", bench_parse_ints(&c->gs, arg, 0, LF_DRAFT_LIMIT, &err), &err);
         return 0;
     case 'n': o->n_tokens = (int)app_parse_int(state, "--predict", arg, 2, BENCH_N_MAX); return 0;
     case OPT_TEMP: o->temperature = (float)app_parse_float(state, "--temp", arg, 0.0, 1e6); return 0;
     case OPT_REPS: o->reps = (int)app_parse_int(state, "--reps", arg, 1, BENCH_REPS_MAX); return 0;
     case 't': o->n_threads = (int)app_parse_int(state, "--threads", arg, 0, 256); return 0;
     case OPT_KV: o->kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
-    case OPT_CPU_MASK:
-        if (!lf_cpu_mask_parse(arg, &o->cpu_mask))
-            app_usage_error(state, "--cpu-mask: found \"%s\", expected scalar, avx2, avx512 or native", arg);
-        return 0;
-    case OPT_JSON: c->json_path = arg; return 0;
-    case 'q': c->quiet = true; return 0;
+    case OPT_CPU_MASK: o->cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
+    case OPT_JSON: c->out.json_path = arg; return 0;
+    case 'q': c->out.quiet = true; return 0;
     case ARGP_KEY_ARG: app_usage_error(state, "found argument \"%s\", expected options only", arg); return 0;
     case ARGP_KEY_END:
         if (!o->model_path || !o->text_path) app_usage_error(state, "expected --model PATH and --file FILE");
@@ -142,22 +134,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     }
 }
 
-static bool is_canceled(void *cookie)
-{
-    (void)cookie;
-    return app_interrupted;
-}
-
-static void on_progress(void *cookie, const char *what, double share)
-{
-    command *c = cookie;
-    if (strcmp(c->progress_text, what) != 0) {
-        app_progress_clear(&c->progress);
-        (void)snprintf(c->progress_text, sizeof c->progress_text, "%s", what);
-        app_progress_start(&c->progress, c->progress_text, c->quiet);
-    }
-    app_progress_draw(&c->progress, share);
-}
+/* ---- results ---- */
 
 static json_t *result_json(const bench_magicdec_result *r, const char *selection)
 {
@@ -170,29 +147,38 @@ static json_t *result_json(const bench_magicdec_result *r, const char *selection
                      "identical", r->identical);
 }
 
-static void on_result(void *cookie, const bench_magicdec_result *r)
+static const bench_column columns[] = {
+    {"context", 7, false, false},     {"batch", 5, false, false},        {"proposer", 8, true, false},
+    {"selection", 9, true, false},    {"budget", 6, false, false},       {"g", 2, false, false},
+    {"tok/s", 24, false, false},      {"speedup", 7, false, false},      {"latency x", 9, false, false},
+    {"acceptance", 10, false, false}, {"tokens/pass", 11, false, false}, {"identical", 9, true, false},
+};
+
+enum { N_COLUMNS = sizeof columns / sizeof *columns };
+
+static lf_status on_result(void *cookie, const bench_magicdec_result *r, lf_error *err)
 {
     static const char *const selections[] = {"window", "snap", "verify"};
+    (void)err;
     command *c = cookie;
-    const bool sparse = strcmp(r->proposer, "sparse") == 0;
-    const char *selection = sparse ? selections[r->setting.selection] : NULL;
-    app_progress_clear(&c->progress);
-    if (!c->has_head)
-        (void)fprintf(
-            c->table,
-            "| context | batch | proposer | selection | budget |  g | tok/s (min-max) | speedup | latency x | "
-            "acceptance | tokens/pass | identical |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n");
-    c->has_head = true;
-    char acceptance[16] = "";
-    if (!isnan(r->acceptance)) (void)snprintf(acceptance, sizeof acceptance, "%.3f", r->acceptance);
-    (void)fprintf(c->table,
-                  "| %d | %d | %s | %s | %d | %d | %.1f (%.1f-%.1f) | %.2f | %.2f | %s | %.2f | %s |\n",
-                  r->context, r->batch, r->proposer, selection ? selection : "", r->setting.budget,
-                  r->setting.g, r->tps.median, r->tps.min, r->tps.max, r->speedup, r->latency_ratio,
-                  acceptance, r->tokens_per_pass, r->identical ? "yes" : "NO");
-    (void)fflush(c->table);
-    if (c->json && !c->failed)
-        c->failed = app_write_json(c->json, c->json_path, result_json(r, selection)) != 0;
+    const char *selection = r->setting.proposer == LF_PROPOSER_SPARSE ? selections[r->setting.selection]
+                                                                      : NULL;
+    char cells[N_COLUMNS][BENCH_CELL_MAX], (*cell)[BENCH_CELL_MAX] = cells;
+    if (app_bench_begin_result(&c->out)) bench_table_head(c->out.table, columns, N_COLUMNS, false);
+    bench_cell_count(*cell++, r->context);
+    bench_cell_count(*cell++, r->batch);
+    bench_cell_text(*cell++, r->proposer);
+    bench_cell_text(*cell++, selection ? selection : "");
+    bench_cell_count(*cell++, r->setting.budget);
+    bench_cell_count(*cell++, r->setting.g);
+    bench_cell_spread(*cell++, r->tps.median, r->tps.min, r->tps.max);
+    bench_cell_number(*cell++, r->speedup);
+    bench_cell_number(*cell++, r->latency_ratio);
+    bench_cell_number(*cell++, r->acceptance);
+    bench_cell_number(*cell++, r->tokens_per_pass);
+    bench_cell_text(*cell, r->identical ? "yes" : "NO");
+    bench_table_row(c->out.table, columns, cells, N_COLUMNS, false);
+    return app_bench_write_json(&c->out, result_json(r, selection));
 }
 
 int app_bench_magicdec(int argc, char **argv)
@@ -208,8 +194,9 @@ int app_bench_magicdec(int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    command c = {.bench = {.n_tokens = 64, .reps = 3, .kv_dtype = LF_DTYPE_BF16, .cpu_mask = ~0u},
-                 .table = stdout};
+    command c = {.bench = {.n_tokens = 64, .reps = 3, .kv_dtype = LF_DTYPE_BF16, .cpu_mask = ~0u}};
+    const bench_hooks hooks = {
+        .canceled = app_bench_canceled, .on_progress = app_bench_progress, .cookie = &c};
     lf_error err = {0};
     (void)bench_parse_ints(&c.bench.batches, "1,4,16", 1, BENCH_BATCH_MAX, NULL);
     (void)bench_parse_ints(&c.bench.contexts, "1024,4096", 33, BENCH_DEPTH_MAX, NULL);
@@ -218,15 +205,6 @@ int app_bench_magicdec(int argc, char **argv)
     (void)bench_parse_ints(&c.budgets, "0", 0, BENCH_DEPTH_MAX, NULL);
     (void)bench_parse_ints(&c.gs, "6", 0, LF_DRAFT_LIMIT, NULL);
     app_parse_args(&argp, argc, argv, &c);
-    if (c.json_path) {
-        c.json = app_open_json(c.json_path);
-        if (!c.json) return EXIT_FAIL;
-        if (c.json == stdout) c.table = stderr;
-    }
-    const bench_magicdec_hooks hooks = {is_canceled, on_progress, on_result, &c};
-    app_catch_interrupt();
-    const lf_status status = bench_run_magicdec(&c.bench, &hooks, &err);
-    app_progress_clear(&c.progress);
-    const int code = status != LF_OK ? app_fail(&err) : c.failed ? EXIT_FAIL : 0;
-    return app_close_json(c.json, c.json_path, code);
+    if (!app_bench_open(&c.out)) return EXIT_FAIL;
+    return app_bench_close(&c.out, bench_run_magicdec(&c.bench, &hooks, on_result, &err), &err);
 }

@@ -1,5 +1,5 @@
 /* lookfar bench tokenize: how fast a text becomes tokens. The measuring is bench/tokenize.c. */
-#include "app.h"
+#include "bench.h"
 
 #include "../bench/tokenize.h"
 #include "base/map.h"

@@ -1,5 +1,5 @@
 /* lookfar bench train: how fast the trainer is. The measuring is bench/train.c. */
-#include "app.h"
+#include "bench.h"
 
 #include "../bench/train.h"
 
@@ -8,13 +8,8 @@ enum { OPT_DTYPE = 0x300, OPT_CONTEXT, OPT_BATCH, OPT_RECOMPUTE, OPT_REPS, OPT_P
 enum { ROWS_MAX = 1 << 17 };
 
 typedef struct command {
+    app_bench_output out; /* first: see app_bench_progress */
     bench_train_options bench;
-    bool quiet;
-    const char *json_path;
-    FILE *json, *table;
-    bool has_head;
-    bool failed; /* a result could not be written, which was told */
-    app_progress progress;
 } command;
 
 static const struct argp_option options[] = {
@@ -23,12 +18,12 @@ static const struct argp_option options[] = {
     {"batch", OPT_BATCH, "N", 0, "sequences of a step (default: 4)", 0},
     {"recompute", OPT_RECOMPUTE, NULL, 0, "compute activations again in the backward instead of keeping them",
      0},
-    {"threads", 't', "N", 0, "threads (default: one for each processor)", 0},
+    APP_BENCH_OPTION_THREADS,
     {"reps", OPT_REPS, "N", 0, "steps after one that is not counted (default: 10)", 0},
     {"peer", OPT_PEER, "COMMAND", 0,
      "another trainer, whose steps take turns with ours; see bench/peer_torch.py", 0},
     {"json", OPT_JSON, "FILE", 0, "write a JSON object for each type to FILE (-: standard output)", 0},
-    {"quiet", 'q', NULL, 0, "no progress", 0},
+    APP_BENCH_OPTION_QUIET,
     {0},
 };
 
@@ -39,8 +34,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     lf_error err;
     switch (key) {
     case OPT_DTYPE:
-        if (bench_parse_dtypes(&o->dtypes, arg, &err) != LF_OK)
-            app_usage_error(state, "--dtype: %s", err.text);
+        app_bench_check_list(state, "--dtype", bench_parse_dtypes(&o->dtypes, arg, &err), &err);
         for (int i = 0; i < o->dtypes.n; i++)
             if (o->dtypes.v[i] != LF_DTYPE_F32 && o->dtypes.v[i] != LF_DTYPE_BF16)
                 app_usage_error(state, "--dtype: found \"%s\", expected f32 or bf16", arg);
@@ -51,8 +45,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 't': o->n_threads = (int)app_parse_int(state, "--threads", arg, 0, 256); return 0;
     case OPT_REPS: o->reps = (int)app_parse_int(state, "--reps", arg, 1, BENCH_REPS_MAX); return 0;
     case OPT_PEER: o->peer_command = arg; return 0;
-    case OPT_JSON: c->json_path = arg; return 0;
-    case 'q': c->quiet = true; return 0;
+    case OPT_JSON: c->out.json_path = arg; return 0;
+    case 'q': c->out.quiet = true; return 0;
     case ARGP_KEY_ARG: app_usage_error(state, "found argument \"%s\", expected options only", arg); return 0;
     case ARGP_KEY_END:
         if ((long long)o->context * o->batch > ROWS_MAX)
@@ -61,19 +55,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
-}
-
-static bool is_canceled(void *cookie)
-{
-    (void)cookie;
-    return app_interrupted;
-}
-
-static void on_progress(void *cookie, const char *what, double share)
-{
-    command *c = cookie;
-    app_progress_start(&c->progress, what, c->quiet);
-    app_progress_draw(&c->progress, share);
 }
 
 static json_t *result_json(const bench_train_result *r)
@@ -97,28 +78,30 @@ static json_t *result_json(const bench_train_result *r)
     return NULL;
 }
 
-static void on_result(void *cookie, const bench_train_result *r)
+static void print_head(FILE *f, const bench_train_result *r)
 {
+    (void)fprintf(f, "15m: 8 layers, dim 384, vocabulary 4096; %d threads, %d steps\n\n", r->threads,
+                  r->reps);
+    (void)fprintf(f, "| type | context | batch | tokens/s | GFLOP/s | peak | share |%s\n",
+                  r->peer ? " peer tokens/s | ratio |" : "");
+    (void)fprintf(f, "|---|---|---|---|---|---|---|%s\n", r->peer ? "---|---|" : "");
+}
+
+static lf_status on_result(void *cookie, const bench_train_result *r, lf_error *err)
+{
+    (void)err;
     command *c = cookie;
+    FILE *f = c->out.table;
     const double n = (double)r->context * r->batch, flops = r->flops / r->seconds.median;
-    app_progress_clear(&c->progress);
-    if (!c->has_head) {
-        (void)fprintf(c->table, "15m: 8 layers, dim 384, vocabulary 4096; %d threads, %d steps\n\n",
-                      r->threads, r->reps);
-        (void)fprintf(c->table, "| type | context | batch | tokens/s | GFLOP/s | peak | share |%s\n",
-                      r->peer ? " peer tokens/s | ratio |" : "");
-        (void)fprintf(c->table, "|---|---|---|---|---|---|---|%s\n", r->peer ? "---|---|" : "");
-    }
-    c->has_head = true;
-    (void)fprintf(c->table, "| %s | %d | %d | %.0f (%.0f-%.0f) | %.0f | %.0f | %.0f %% |", r->dtype,
-                  r->context, r->batch, n / r->seconds.median, n / r->seconds.max, n / r->seconds.min,
-                  flops * 1e-9, r->peak_flops * 1e-9, 100.0 * flops / r->peak_flops);
+    if (app_bench_begin_result(&c->out)) print_head(f, r);
+    (void)fprintf(f, "| %s | %d | %d | %.0f (%.0f-%.0f) | %.0f | %.0f | %.0f %% |", r->dtype, r->context,
+                  r->batch, n / r->seconds.median, n / r->seconds.max, n / r->seconds.min, flops * 1e-9,
+                  r->peak_flops * 1e-9, 100.0 * flops / r->peak_flops);
     if (r->peer)
-        (void)fprintf(c->table, " %.0f (%.0f-%.0f) %s | %.2f |", n / r->peer_seconds.median,
-                      n / r->peer_seconds.max, n / r->peer_seconds.min, r->peer,
-                      r->peer_seconds.median / r->seconds.median);
-    (void)fprintf(c->table, "\n");
-    if (c->json && !c->failed) c->failed = app_write_json(c->json, c->json_path, result_json(r)) != 0;
+        (void)fprintf(f, " %.0f (%.0f-%.0f) %s | %.2f |", n / r->peer_seconds.median, n / r->peer_seconds.max,
+                      n / r->peer_seconds.min, r->peer, r->peer_seconds.median / r->seconds.median);
+    (void)fprintf(f, "\n");
+    return app_bench_write_json(&c->out, result_json(r));
 }
 
 int app_bench_train(int argc, char **argv)
@@ -134,19 +117,12 @@ int app_bench_train(int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    command c = {.bench = {.context = 512, .batch = 4, .reps = 10}, .table = stdout};
+    command c = {.bench = {.context = 512, .batch = 4, .reps = 10}};
+    const bench_hooks hooks = {
+        .canceled = app_bench_canceled, .on_progress = app_bench_progress, .cookie = &c};
     lf_error err = {0};
     (void)bench_parse_dtypes(&c.bench.dtypes, "f32,bf16", NULL);
     app_parse_args(&argp, argc, argv, &c);
-    app_catch_interrupt();
-    if (c.json_path) {
-        c.json = app_open_json(c.json_path);
-        if (!c.json) return EXIT_FAIL;
-        if (c.json == stdout) c.table = stderr;
-    }
-    const bench_hooks hooks = {.canceled = is_canceled, .on_progress = on_progress, .cookie = &c};
-    const lf_status status = bench_run_train(&c.bench, &hooks, on_result, &c, &err);
-    app_progress_clear(&c.progress);
-    const int code = status != LF_OK ? app_fail(&err) : c.failed ? EXIT_FAIL : 0;
-    return app_close_json(c.json, c.json_path, code);
+    if (!app_bench_open(&c.out)) return EXIT_FAIL;
+    return app_bench_close(&c.out, bench_run_train(&c.bench, &hooks, on_result, &err), &err);
 }

@@ -31,6 +31,7 @@ typedef enum bench_kind {
     BENCH_TP, /* the same with a greedy pick after each, in a loop that knows of nothing else */
     BENCH_TR, /* the same by rounds (decode/round.h) without a proposer: over TP, what the machinery costs */
     BENCH_ROWS, /* one pass of n rows of each sequence, with logits: what verifying n - 1 candidates costs */
+    BENCH_VIEW, /* one pass of one row of each sequence, with logits, over a sparse view of n positions */
 } bench_kind;
 
 typedef struct bench_test {
@@ -59,6 +60,9 @@ lf_status bench_parse_dtypes(bench_ints *out, const char *text, lf_error *err);
 lf_status bench_parse_tests(bench_tests *out, const char *text, lf_error *err);
 lf_status bench_parse_names(bench_names *out, const char *text, lf_error *err);
 
+/* Places in `choices`, which a NULL ends. */
+lf_status bench_parse_choices(bench_ints *out, const char *text, const char *const *choices, lf_error *err);
+
 /* "pp512"; out has room for BENCH_TEST_NAME_MAX bytes. */
 enum { BENCH_TEST_NAME_MAX = 16 };
 void bench_test_name(char *out, const bench_test *test);
@@ -69,9 +73,10 @@ typedef struct bench_options {
     bench_names models; /* names of shapes (shapes.h), or paths of models */
     bench_ints dtypes;  /* of the shapes; a path is used with the types it has */
     bench_ints depths;
-    bench_ints batches; /* decode only */
+    bench_ints batches; /* decode and sparse */
     bench_tests tests;  /* decode only */
     bench_ints rows;    /* verify only */
+    bench_ints budgets; /* sparse only: positions of a view */
     int pass_rows;      /* of one pass of a prompt */
     int n_threads;      /* 0: one for each processor */
     int reps;
@@ -99,14 +104,16 @@ typedef struct bench_result {
     const char *kernels; /* of lookfar; NULL for a peer */
     bench_test test;
     int depth, batch, threads, reps;
-    int n_tokens;           /* of a repetition, over all sequences */
-    bench_spread seconds;   /* of a repetition */
-    double bytes;           /* that a repetition must read: see bench_rig_bytes */
-    double floor_seconds;   /* bytes over the bandwidth; NAN for prompts, bound by arithmetic */
-    double ratio;           /* verify: seconds over those of one row, medians of the same run */
-    double floor_ratio;     /* verify: likewise of the bytes */
-    double gbytes_per_s;    /* the median of the probes after the repetitions */
-    double core_to_core_ns; /* likewise, one way; NAN with one thread */
+    int n_tokens;         /* of a repetition, over all sequences */
+    bench_spread seconds; /* of a repetition */
+    double bytes;         /* that a repetition must read: see bench_rig_bytes */
+    double floor_seconds; /* bytes over the bandwidth; NAN for prompts, bound by arithmetic */
+    /* verify: over a pass of one row, sparse: over the full view; of the same run */
+    bench_spread base_seconds; /* of that */
+    double ratio;              /* of the medians of seconds */
+    double floor_ratio;        /* of the bytes */
+    double gbytes_per_s;       /* the median of the probes after the repetitions */
+    double core_to_core_ns;    /* likewise, one way; NAN with one thread */
 } bench_result;
 
 typedef struct bench_hooks {
@@ -124,5 +131,8 @@ lf_status bench_run_decode(const bench_options *o, const bench_hooks *hooks, lf_
 
 /* Measures passes of rows of one sequence: model, dtype, depth, rows. */
 lf_status bench_run_verify(const bench_options *o, const bench_hooks *hooks, lf_error *err);
+
+/* Measures steps over sparse views against steps over the full one: model, dtype, depth, batch, budget. Without a peer. */
+lf_status bench_run_sparse(const bench_options *o, const bench_hooks *hooks, lf_error *err);
 
 #endif

@@ -32,7 +32,6 @@ done:
 
 lf_status bench_run_decode(const bench_options *o, const bench_hooks *hooks, lf_error *err)
 {
-    bench_session s;
     const int batch = bench_max(&o->batches);
     const bench_rig_size size = {.pass_rows = o->pass_rows,
                                  .pass_logits = batch,
@@ -45,9 +44,5 @@ lf_status bench_run_decode(const bench_options *o, const bench_hooks *hooks, lf_
         if (o->tests.v[i].kind == BENCH_TP || o->tests.v[i].kind == BENCH_TR)
             return lf_fail(err, LF_EINVAL,
                            "tests: found tp or tr together with a peer, which has no such tests");
-    lf_status status = bench_session_open(&s, o, hooks, o->tests.n, err);
-    if (status != LF_OK) return status;
-    status = bench_session_each_model(&s, &size, measure_model, err);
-    bench_session_close(&s);
-    return status;
+    return bench_session_run(o, hooks, o->tests.n, &size, measure_model, err);
 }

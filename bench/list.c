@@ -77,8 +77,8 @@ lf_status bench_parse_dtypes(bench_ints *out, const char *text, lf_error *err)
     return parse_list(out, text, add_dtype, NULL, "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k", err);
 }
 
-static const char *const kind_names[] = {
-    [BENCH_PP] = "pp", [BENCH_TG] = "tg", [BENCH_TP] = "tp", [BENCH_TR] = "tr", [BENCH_ROWS] = "rows"};
+static const char *const kind_names[] = {[BENCH_PP] = "pp", [BENCH_TG] = "tg",     [BENCH_TP] = "tp",
+                                         [BENCH_TR] = "tr", [BENCH_ROWS] = "rows", [BENCH_VIEW] = "view"};
 
 static bool add_test(void *out, const char *item, const void *limits)
 {
@@ -109,6 +109,28 @@ lf_status bench_parse_names(bench_names *out, const char *text, lf_error *err)
 {
     *out = (bench_names){0};
     return parse_list(out, text, add_name, NULL, "a name", err);
+}
+
+static bool add_choice(void *out, const char *item, const void *limits)
+{
+    bench_ints *list = out;
+    const char *const *choices = limits;
+    for (int i = 0; choices[i]; i++) {
+        if (strcmp(item, choices[i]) != 0) continue;
+        list->v[list->n++] = i;
+        return true;
+    }
+    return false;
+}
+
+lf_status bench_parse_choices(bench_ints *out, const char *text, const char *const *choices, lf_error *err)
+{
+    char expected[80] = "";
+    size_t len = 0;
+    *out = (bench_ints){0};
+    for (int i = 0; choices[i] && len < sizeof expected; i++)
+        len += (size_t)snprintf(expected + len, sizeof expected - len, "%s%s", i ? " or " : "", choices[i]);
+    return parse_list(out, text, add_choice, choices, expected, err);
 }
 
 void bench_test_name(char *out, const bench_test *test)

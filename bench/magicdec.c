@@ -28,7 +28,8 @@ typedef struct subject {
 
 typedef struct lab {
     const bench_magicdec_options *o;
-    const bench_magicdec_hooks *hooks;
+    const bench_hooks *hooks;
+    bench_magicdec_fn *on_result;
     lf_source source;
     lf_kernels kernels;
     lf_threads *threads;
@@ -319,7 +320,8 @@ done:
     return status;
 }
 
-static void report(const lab *l, const bench_setting *setting, const tally *t, const tally *plain)
+static lf_status report(const lab *l, const bench_setting *setting, const tally *t, const tally *plain,
+                        lf_error *err)
 {
     bench_magicdec_result r = {.model = l->o->model_path,
                                .proposer = lf_proposer_name(setting->proposer),
@@ -332,7 +334,7 @@ static void report(const lab *l, const bench_setting *setting, const tally *t, c
                                .latency_ratio = t->latency / plain->latency,
                                .identical = !t->different};
     r.speedup = r.tps.median / bench_spread_of(plain->tps, l->o->reps).median;
-    l->hooks->on_result(l->hooks->cookie, &r);
+    return l->on_result(l->hooks->cookie, &r, err);
 }
 
 static lf_status measure_cell(lab *l, lf_error *err)
@@ -352,17 +354,17 @@ static lf_status measure_cell(lab *l, lf_error *err)
             l->hooks->on_progress(l->hooks->cookie, what, (double)(rep * n + i) / (double)(reps * n));
             LF_TRY(run_setting(l, &settings[i], &tallies[i], rep, err));
         }
-    for (int i = 0; i < n; i++) report(l, &settings[i], &tallies[i], &tallies[0]);
+    for (int i = 0; i < n; i++) LF_TRY(report(l, &settings[i], &tallies[i], &tallies[0], err));
 done:
     free(tps);
     return status;
 }
 
-lf_status bench_run_magicdec(const bench_magicdec_options *o, const bench_magicdec_hooks *hooks,
-                             lf_error *err)
+lf_status bench_run_magicdec(const bench_magicdec_options *o, const bench_hooks *hooks,
+                             bench_magicdec_fn *on_result, lf_error *err)
 {
     lf_status status = LF_OK;
-    lab l = {.o = o, .hooks = hooks};
+    lab l = {.o = o, .hooks = hooks, .on_result = on_result};
     LF_TRY(open_lab(&l, err));
     for (int i = 0; i < o->contexts.n && status == LF_OK; i++)
         for (int j = 0; j < o->batches.n && status == LF_OK; j++) {

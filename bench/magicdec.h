@@ -45,16 +45,11 @@ typedef struct bench_magicdec_result {
     bool identical;    /* every token of every repetition */
 } bench_magicdec_result;
 
-typedef struct bench_magicdec_hooks {
-    bool (*canceled)(void *cookie);
-    void (*on_progress)(void *cookie, const char *what, double share);
-    void (*on_result)(void *cookie, const bench_magicdec_result *result);
-    void *cookie;
-} bench_magicdec_hooks;
+typedef lf_status bench_magicdec_fn(void *cookie, const bench_magicdec_result *result, lf_error *err);
 
 /* Measures every batch and context, plain decoding first. Errors: those of loading a model; LF_EINVAL when the text is too short for
- * a context; LF_ELIMIT (memory); LF_ECANCELED. */
-lf_status bench_run_magicdec(const bench_magicdec_options *o, const bench_magicdec_hooks *hooks,
-                             lf_error *err);
+ * a context; LF_ELIMIT (memory); LF_ECANCELED. on_result gets the hooks' cookie. */
+lf_status bench_run_magicdec(const bench_magicdec_options *o, const bench_hooks *hooks,
+                             bench_magicdec_fn *on_result, lf_error *err);
 
 #endif

@@ -21,4 +21,8 @@ void bench_probe_free(bench_probe *p); /* NULL is fine */
 /* Takes a twentieth of a second for 1 GiB. The caches hold none of a model after it. */
 bench_limits bench_probe_measure(bench_probe *p);
 
+/* The GB/s with which the threads together read what a cache holds: each `bytes` of its own (or what there is of that), again
+ * and again. The best of some tries. */
+double bench_probe_measure_cache(bench_probe *p, size_t bytes);
+
 #endif

@@ -1,5 +1,7 @@
 #include "report.h"
 
+#include "table.h"
+
 #include <math.h>
 
 static double tokens_per_second(const bench_result *r, double seconds)
@@ -31,9 +33,121 @@ static json_t *verify_json(const bench_result *r)
                      "floor_ratio", r->floor_ratio, "floor_seconds", r->floor_seconds);
 }
 
+static json_t *sparse_json(const bench_result *r)
+{
+    return json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "batch", r->batch, "budget",
+                     r->test.n, "seconds", r->seconds.median, "seconds_min", r->seconds.min, "seconds_max",
+                     r->seconds.max, "full_seconds", r->base_seconds.median, "full_seconds_min",
+                     r->base_seconds.min, "full_seconds_max", r->base_seconds.max, "ratio", r->ratio,
+                     "bytes_ratio", r->floor_ratio, "floor_seconds", r->floor_seconds);
+}
+
+/* ---- table ---- */
+
+static const bench_column decode_columns[] = {
+    {"model", 6, true, false},       {"dtype", 5, true, false},  {"test", 6, true, false},
+    {"depth", 6, false, false},      {"batch", 5, false, false}, {"lookfar tok/s", 24, false, false},
+    {"peer tok/s", 24, false, true}, {"ratio", 5, false, true},  {"floor", 8, false, false},
+    {"of floor", 8, false, false},   {"GB/s", 5, false, false},  {"c2c ns", 6, false, false},
+};
+
+static const bench_column verify_columns[] = {
+    {"model", 6, true, false},           {"dtype", 5, true, false},        {"depth", 6, false, false},
+    {"rows", 4, false, false},           {"lookfar ms", 24, false, false}, {"x 1 row", 7, false, false},
+    {"floor x", 7, false, false},        {"peer ms", 24, false, true},     {"peer x", 7, false, true},
+    {"peer / lookfar", 14, false, true}, {"floor ms", 8, false, false},    {"GB/s", 5, false, false},
+    {"c2c ns", 6, false, false},
+};
+
+static const bench_column sparse_columns[] = {
+    {"model", 6, true, false},     {"dtype", 5, true, false},   {"depth", 6, false, false},
+    {"batch", 5, false, false},    {"budget", 6, false, false}, {"sparse ms", 24, false, false},
+    {"full ms", 24, false, false}, {"x full", 6, false, false}, {"bytes x full", 12, false, false},
+    {"floor ms", 8, false, false}, {"GB/s", 5, false, false},   {"c2c ns", 6, false, false},
+};
+
+static void print_tps(char *out, const bench_result *r)
+{
+    bench_cell_spread(out, tokens_per_second(r, r->seconds.median), tokens_per_second(r, r->seconds.max),
+                      tokens_per_second(r, r->seconds.min));
+}
+
+static void print_ms(char *out, bench_spread seconds)
+{
+    bench_cell_spread(out, seconds.median * 1e3, seconds.min * 1e3, seconds.max * 1e3);
+}
+
+/* The cells of a row, in the order of decode_columns. */
+static void decode_row(char (*cell)[BENCH_CELL_MAX], const bench_result *r, const bench_result *peer)
+{
+    bench_cell_text(*cell++, r->model);
+    bench_cell_text(*cell++, r->dtype);
+    bench_test_name(*cell++, &r->test);
+    bench_cell_count(*cell++, r->depth);
+    bench_cell_count(*cell++, r->batch);
+    print_tps(*cell++, r);
+    print_tps(*cell++, peer);
+    bench_cell_number(*cell++, peer->seconds.median / r->seconds.median);
+    bench_cell_number(*cell++, tokens_per_second(r, r->floor_seconds));
+    bench_cell_number(*cell++, r->floor_seconds / r->seconds.median);
+    bench_cell_number(*cell++, r->gbytes_per_s);
+    bench_cell_number(*cell++, r->core_to_core_ns);
+}
+
+/* In the order of verify_columns. */
+static void verify_row(char (*cell)[BENCH_CELL_MAX], const bench_result *r, const bench_result *peer)
+{
+    bench_cell_text(*cell++, r->model);
+    bench_cell_text(*cell++, r->dtype);
+    bench_cell_count(*cell++, r->depth);
+    bench_cell_count(*cell++, r->test.n);
+    print_ms(*cell++, r->seconds);
+    bench_cell_number(*cell++, r->ratio);
+    bench_cell_number(*cell++, r->floor_ratio);
+    print_ms(*cell++, peer->seconds);
+    bench_cell_number(*cell++, peer->ratio);
+    bench_cell_number(*cell++, peer->seconds.median / r->seconds.median);
+    bench_cell_number(*cell++, r->floor_seconds * 1e3);
+    bench_cell_number(*cell++, r->gbytes_per_s);
+    bench_cell_number(*cell++, r->core_to_core_ns);
+}
+
+/* In the order of sparse_columns; there is no peer. */
+static void sparse_row(char (*cell)[BENCH_CELL_MAX], const bench_result *r, const bench_result *peer)
+{
+    (void)peer;
+    bench_cell_text(*cell++, r->model);
+    bench_cell_text(*cell++, r->dtype);
+    bench_cell_count(*cell++, r->depth);
+    bench_cell_count(*cell++, r->batch);
+    bench_cell_count(*cell++, r->test.n);
+    print_ms(*cell++, r->seconds);
+    print_ms(*cell++, r->base_seconds);
+    bench_cell_number(*cell++, r->ratio);
+    bench_cell_number(*cell++, r->floor_ratio);
+    bench_cell_number(*cell++, r->floor_seconds * 1e3);
+    bench_cell_number(*cell++, r->gbytes_per_s);
+    bench_cell_number(*cell++, r->core_to_core_ns);
+}
+
+#define COUNT(array) (int)(sizeof(array) / sizeof *(array))
+
+static const struct {
+    json_t *(*own_json)(const bench_result *r); /* the keys of this kind */
+    const bench_column *columns;
+    int n_columns;
+    void (*fill_row)(char (*cell)[BENCH_CELL_MAX], const bench_result *r, const bench_result *peer);
+} reports[] = {
+    [BENCH_DECODE] = {decode_json, decode_columns, COUNT(decode_columns), decode_row},
+    [BENCH_VERIFY] = {verify_json, verify_columns, COUNT(verify_columns), verify_row},
+    [BENCH_SPARSE] = {sparse_json, sparse_columns, COUNT(sparse_columns), sparse_row},
+};
+
+/* ---- reports ---- */
+
 json_t *bench_report_json(bench_report kind, const bench_result *r)
 {
-    json_t *own = kind == BENCH_DECODE ? decode_json(r) : verify_json(r);
+    json_t *own = reports[kind].own_json(r);
     json_t *object = json_pack(
         "{s:s, s:s, s:s, s:i, s:i, s:s, s:s?, s:i, s:f, s:o}", "model", r->model, "dtype", r->dtype, "engine",
         r->engine, "depth", r->depth, "threads", r->threads, "kv_type", r->kv_type, "kernels", r->kernels,
@@ -45,138 +159,18 @@ json_t *bench_report_json(bench_report kind, const bench_result *r)
     return NULL;
 }
 
-/* ---- table ---- */
-
-/* One column: its title and its width; text is aligned to the left, numbers to the right. */
-typedef struct column {
-    const char *title;
-    int width;
-    bool is_text, of_peer;
-} column;
-
-static const column decode_columns[] = {
-    {"model", 6, true, false},       {"dtype", 5, true, false},  {"test", 6, true, false},
-    {"depth", 6, false, false},      {"batch", 5, false, false}, {"lookfar tok/s", 24, false, false},
-    {"peer tok/s", 24, false, true}, {"ratio", 5, false, true},  {"floor", 8, false, false},
-    {"of floor", 8, false, false},   {"GB/s", 5, false, false},  {"c2c ns", 6, false, false},
-};
-
-static const column verify_columns[] = {
-    {"model", 6, true, false},           {"dtype", 5, true, false},        {"depth", 6, false, false},
-    {"rows", 4, false, false},           {"lookfar ms", 24, false, false}, {"x 1 row", 7, false, false},
-    {"floor x", 7, false, false},        {"peer ms", 24, false, true},     {"peer x", 7, false, true},
-    {"peer / lookfar", 14, false, true}, {"floor ms", 8, false, false},    {"GB/s", 5, false, false},
-    {"c2c ns", 6, false, false},
-};
-
-enum {
-    N_DECODE = sizeof decode_columns / sizeof *decode_columns,
-    N_VERIFY = sizeof verify_columns / sizeof *verify_columns,
-    N_COLUMNS_MAX = N_VERIFY,
-    CELL_TEXT_MAX = BENCH_NAME_MAX,
-};
-
-static const column *columns_of(bench_report kind, int *n)
-{
-    *n = kind == BENCH_DECODE ? N_DECODE : N_VERIFY;
-    return kind == BENCH_DECODE ? decode_columns : verify_columns;
-}
-
 void bench_report_head(FILE *f, bench_report kind, const bench_result *results, int n)
 {
-    int n_columns;
-    const bool has_peer = n > 1;
-    const column *columns = columns_of(kind, &n_columns);
     (void)fprintf(f, "lookfar: %d threads, %s kernels, %s cache", results[0].threads, results[0].kernels,
                   results[0].kv_type);
-    if (has_peer) (void)fprintf(f, "; peer: %s, %s cache", results[1].engine, results[1].kv_type);
+    if (n > 1) (void)fprintf(f, "; peer: %s, %s cache", results[1].engine, results[1].kv_type);
     (void)fprintf(f, "; median (min-max) of %d\n\n", results[0].reps);
-    for (int i = 0; i < n_columns; i++)
-        if (has_peer || !columns[i].of_peer)
-            (void)fprintf(f, "| %*s ", columns[i].is_text ? -columns[i].width : columns[i].width,
-                          columns[i].title);
-    (void)fprintf(f, "|\n");
-    for (int i = 0; i < n_columns; i++)
-        if (has_peer || !columns[i].of_peer)
-            (void)fprintf(f, "|%s%.*s%s", columns[i].is_text ? ":" : "-", columns[i].width,
-                          "----------------------------------------", columns[i].is_text ? "-" : ":");
-    (void)fprintf(f, "|\n");
-}
-
-/* Three or four digits that mean something. */
-static void print_number(char *out, double value)
-{
-    if (isfinite(value))
-        (void)snprintf(out, CELL_TEXT_MAX, "%.*f", value < 10 ? 2 : value < 1000 ? 1 : 0, value);
-    else
-        (void)snprintf(out, CELL_TEXT_MAX, "-");
-}
-
-/* "median (min-max)" */
-static void print_spread(char *out, double median, double min, double max)
-{
-    char m[CELL_TEXT_MAX], lo[CELL_TEXT_MAX], hi[CELL_TEXT_MAX];
-    print_number(m, median);
-    print_number(lo, min);
-    print_number(hi, max);
-    (void)snprintf(out, CELL_TEXT_MAX, "%.20s (%.20s-%.20s)", m, lo, hi);
-}
-
-static void print_tps(char *out, const bench_result *r)
-{
-    print_spread(out, tokens_per_second(r, r->seconds.median), tokens_per_second(r, r->seconds.max),
-                 tokens_per_second(r, r->seconds.min));
-}
-
-static void print_ms(char *out, const bench_result *r)
-{
-    print_spread(out, r->seconds.median * 1e3, r->seconds.min * 1e3, r->seconds.max * 1e3);
-}
-
-/* The cells of a row, in the order of decode_columns. */
-static void decode_row(char (*cell)[CELL_TEXT_MAX], const bench_result *r, const bench_result *peer)
-{
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%s", r->model);
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%s", r->dtype);
-    bench_test_name(*cell++, &r->test);
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%d", r->depth);
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%d", r->batch);
-    print_tps(*cell++, r);
-    print_tps(*cell++, peer);
-    print_number(*cell++, peer->seconds.median / r->seconds.median);
-    print_number(*cell++, tokens_per_second(r, r->floor_seconds));
-    print_number(*cell++, r->floor_seconds / r->seconds.median);
-    print_number(*cell++, r->gbytes_per_s);
-    print_number(*cell++, r->core_to_core_ns);
-}
-
-/* In the order of verify_columns. */
-static void verify_row(char (*cell)[CELL_TEXT_MAX], const bench_result *r, const bench_result *peer)
-{
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%s", r->model);
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%s", r->dtype);
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%d", r->depth);
-    (void)snprintf(*cell++, CELL_TEXT_MAX, "%d", r->test.n);
-    print_ms(*cell++, r);
-    print_number(*cell++, r->ratio);
-    print_number(*cell++, r->floor_ratio);
-    print_ms(*cell++, peer);
-    print_number(*cell++, peer->ratio);
-    print_number(*cell++, peer->seconds.median / r->seconds.median);
-    print_number(*cell++, r->floor_seconds * 1e3);
-    print_number(*cell++, r->gbytes_per_s);
-    print_number(*cell++, r->core_to_core_ns);
+    bench_table_head(f, reports[kind].columns, reports[kind].n_columns, n > 1);
 }
 
 void bench_report_row(FILE *f, bench_report kind, const bench_result *results, int n)
 {
-    char cells[N_COLUMNS_MAX][CELL_TEXT_MAX];
-    int n_columns;
-    const column *columns = columns_of(kind, &n_columns);
-    (kind == BENCH_DECODE ? decode_row : verify_row)(cells, &results[0], &results[n - 1]);
-    for (int i = 0; i < n_columns; i++)
-        if (n > 1 || !columns[i].of_peer)
-            (void)fprintf(f, "| %*s ", columns[i].is_text ? -columns[i].width : columns[i].width, cells[i]);
-    (void)fprintf(f, "|\n");
-    (void)fflush(f);
+    char cells[BENCH_COLUMNS_MAX][BENCH_CELL_MAX];
+    reports[kind].fill_row(cells, &results[0], &results[n - 1]);
+    bench_table_row(f, reports[kind].columns, cells, reports[kind].n_columns, n > 1);
 }

@@ -1,4 +1,5 @@
-/* Results as JSON objects (one for each engine of a cell) and as rows of a Markdown table (one for each cell). */
+/* Results of the kinds that run models as JSON objects (one for each engine of a cell) and as rows of a Markdown table (one
+ * for each cell). */
 #ifndef LF_BENCH_REPORT_H
 #define LF_BENCH_REPORT_H
 
@@ -7,7 +8,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-typedef enum bench_report { BENCH_DECODE, BENCH_VERIFY } bench_report;
+typedef enum bench_report { BENCH_DECODE, BENCH_VERIFY, BENCH_SPARSE } bench_report;
 
 /* The object of one engine's result, a new reference; NULL without memory. */
 json_t *bench_report_json(bench_report kind, const bench_result *result);

@@ -18,7 +18,10 @@ struct bench_rig {
     lf_kv_shape shape;
     lf_kv_pool *pool;
     lf_forward *forward;
-    lf_row *rows;     /* (pass_rows) */
+    lf_row *rows;   /* (pass_rows) */
+    lf_view *views; /* (size.n_seqs) of BENCH_VIEW */
+    int32_t
+        *tiles; /* (size.n_seqs, n_layers, n_kv_heads, tiles of size.view_pos) those that the views select */
     lf_kv_seq **seqs; /* (size.n_seqs), n_seqs of them open */
     int n_seqs, depth, n_new;
     lf_picker *picker;
@@ -41,6 +44,11 @@ static void fill_noise(float *noise, size_t n)
         state = state * 6364136223846793005u + 1442695040888963407u;
         noise[i] = ((float)(state >> 40) * 0x1p-23f - 1.0f) * 1.7320508f;
     }
+}
+
+static int tiles_of(int n_pos)
+{
+    return (n_pos + LF_TILE_POS - 1) / LF_TILE_POS;
 }
 
 static int pages_of(const bench_rig_size *size)
@@ -70,6 +78,16 @@ static lf_status plan_memory(const bench_rig *rig, lf_error *err)
                    "and %.2f GiB for buffers; %.2f GiB are available",
                    rig->label, (double)weights / 0x1p30, (double)cache / 0x1p30, size->n_seqs, size->n_pos,
                    (double)buffers / 0x1p30, (double)available / 0x1p30);
+}
+
+/* Room for the sparse views. */
+static lf_status open_views(bench_rig *rig, lf_error *err)
+{
+    const size_t n_seqs = (size_t)rig->size.n_seqs, n_tiles = (size_t)tiles_of(rig->size.view_pos);
+    const size_t n = n_seqs * (size_t)rig->shape.n_layers * (size_t)rig->shape.n_kv_heads * n_tiles;
+    rig->views = calloc(n_seqs, sizeof *rig->views);
+    rig->tiles = calloc(n ? n : 1, sizeof *rig->tiles);
+    return rig->views && rig->tiles ? LF_OK : lf_fail_memory(err, "sparse views", n * sizeof *rig->tiles);
 }
 
 static bool goes_on(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed)
@@ -143,6 +161,7 @@ lf_status bench_rig_open(bench_rig **out, const char *path, const char *label, l
         goto done;
     }
     fill_noise(rig->noise, n_noise);
+    LF_TRY(open_views(rig, err));
     LF_TRY(open_loop(rig, err));
     *out = rig;
 done:
@@ -170,6 +189,8 @@ void bench_rig_close(bench_rig *rig)
     lf_source_close(&rig->source);
     free(rig->noise);
     free(rig->seqs);
+    free(rig->tiles);
+    free(rig->views);
     free(rig->rows);
     free(rig);
 }
@@ -204,7 +225,7 @@ static void fill_thread(void *arg, int i_thread)
 {
     (void)i_thread;
     const bench_rig *rig = arg;
-    const int n_tiles = (rig->depth + LF_TILE_POS - 1) / LF_TILE_POS;
+    const int n_tiles = tiles_of(rig->depth);
     for (int i_seq = 0; i_seq < rig->n_seqs; i_seq++)
         for (int i_layer = 0; i_layer < rig->shape.n_layers; i_layer++) {
             for (int i; (i = lf_threads_take(rig->threads, 1)) < n_tiles;)
@@ -232,19 +253,66 @@ done:
     return status;
 }
 
+/* ---- sparse views ---- */
+
+enum { RECENT_SHARE = 4 }; /* one in so many tiles of a view is recent */
+
+/* A view of `budget` positions, rounded up to tiles, for the row at the depth: without its selection. The whole cache when that
+ * is no more. */
+static lf_view view_of(const bench_rig *rig, int budget)
+{
+    const int n_all = rig->depth / LF_TILE_POS + 1, n = tiles_of(budget);
+    const int n_recent = n < RECENT_SHARE ? 1 : n / RECENT_SHARE;
+    if (n >= n_all) return (lf_view){0};
+    return (lf_view){.recent_tile = n_all - n_recent, .n_selected = n - n_recent};
+}
+
+/* The first tile, a sink, and one out of each of as many equal parts of what lies before the recent tiles: ascending. */
+static void select_tiles(const lf_view *view, int32_t *selected, int i_seq, int i_layer, int i_head)
+{
+    const int64_t n_parts = view->n_selected - 1, n_tiles = view->recent_tile - 1;
+    selected[0] = 0;
+    for (int i = 0; i < n_parts; i++) {
+        const int begin = (int)(1 + i * n_tiles / n_parts), end = (int)(1 + (i + 1) * n_tiles / n_parts);
+        assert(begin < end);
+        selected[1 + i] = begin + (int)(noise_at(i_seq, i_layer, i_head, i) % (size_t)(end - begin));
+    }
+}
+
+/* Views of all sequences. */
+static void make_views(bench_rig *rig, int budget)
+{
+    int32_t *at = rig->tiles;
+    assert(budget <= rig->size.view_pos);
+    for (int i = 0; i < rig->n_seqs; i++) {
+        lf_view *view = &rig->views[i];
+        *view = view_of(rig, budget);
+        view->selected = at;
+        for (int l = 0; view->n_selected && l < rig->shape.n_layers; l++)
+            for (int h = 0; h < rig->shape.n_kv_heads; h++, at += view->n_selected)
+                select_tiles(view, at, i, l, h);
+    }
+}
+
 /* ---- running ---- */
+
+static int rows_of_test(const bench_rig *rig, const bench_test *test)
+{
+    return test->kind == BENCH_VIEW ? rig->n_seqs : test->n * rig->n_seqs;
+}
 
 /* Rows first .. first + n_rows of a test: sequences one after the other, or all of them at each position. */
 static lf_status run_pass(bench_rig *rig, const bench_test *test, int first, int n_rows, lf_error *err)
 {
     if (rig->hooks->canceled(rig->hooks->cookie)) return lf_fail(err, LF_ECANCELED, "interrupted");
-    const bool by_position = test->kind == BENCH_TG;
+    const bool by_position = test->kind == BENCH_TG || test->kind == BENCH_VIEW;
     for (int r = 0; r < n_rows; r++) {
         const int i = first + r;
         const int i_new = by_position ? i / rig->n_seqs : i % test->n;
         const int i_seq = by_position ? i % rig->n_seqs : i / test->n;
         rig->rows[r] = (lf_row){
             .seq = rig->seqs[i_seq],
+            .view = test->kind == BENCH_VIEW ? &rig->views[i_seq] : NULL,
             .token = (int32_t)(noise_at(i_seq, 0, 0, i_new) % (size_t)rig->model.config.n_vocab),
             .pos = rig->depth + i_new,
             .wants_logits = test->kind != BENCH_PP || i_new == test->n - 1,
@@ -258,7 +326,7 @@ static int rows_of_pass(const bench_rig *rig, const bench_test *test)
 {
     switch (test->kind) {
     case BENCH_PP: return rig->size.pass_rows;
-    case BENCH_ROWS: return test->n * rig->n_seqs;
+    case BENCH_ROWS: return rows_of_test(rig, test);
     default: return rig->n_seqs;
     }
 }
@@ -326,7 +394,8 @@ lf_status bench_rig_run(bench_rig *rig, const bench_test *test, double *seconds,
 {
     lf_status status = LF_OK;
     if (test->kind == BENCH_TP || test->kind == BENCH_TR) return run_picks(rig, test, seconds, err);
-    const int n_rows = test->n * rig->n_seqs, most = rows_of_pass(rig, test);
+    const int n_rows = rows_of_test(rig, test), most = rows_of_pass(rig, test);
+    if (test->kind == BENCH_VIEW) make_views(rig, test->n);
     const int64_t start = lf_clock_ns();
     for (int first = 0; first < n_rows; first += most)
         LF_TRY(run_pass(rig, test, first, n_rows - first < most ? n_rows - first : most, err));
@@ -353,9 +422,10 @@ double bench_rig_bytes(const bench_rig *rig, const bench_test *test)
 {
     const double position_bytes = (double)rig->shape.layout.tile_bytes / LF_TILE_POS * rig->shape.n_layers *
                                   rig->shape.n_kv_heads;
-    const bool steps = test->kind != BENCH_PP && test->kind != BENCH_ROWS;
-    const int n_passes = steps ? test->n : 1;
-    const double last_sees = rig->depth + test->n;
+    const bool steps = test->kind == BENCH_TG || test->kind == BENCH_TP || test->kind == BENCH_TR;
+    const int n_passes = steps ? test->n : 1, n_new = test->kind == BENCH_VIEW ? 1 : test->n;
+    const lf_view view = test->kind == BENCH_VIEW ? view_of(rig, test->n) : (lf_view){0};
+    const double last_sees = rig->depth + n_new + (view.n_selected - view.recent_tile) * LF_TILE_POS;
     /* passes of one row see one position more each */
     const double n_seen = steps ? n_passes * (last_sees - (test->n - 1) / 2.0) : last_sees;
     return n_passes * weight_bytes(rig) + n_seen * position_bytes * rig->n_seqs;

@@ -12,7 +12,8 @@ typedef struct bench_rig_size {
     int pass_rows;   /* of one pass */
     int pass_logits; /* rows of one pass that want logits */
     int n_seqs;
-    int n_pos; /* of one sequence: depth and the tokens of a test */
+    int n_pos;    /* of one sequence: depth and the tokens of a test */
+    int view_pos; /* of the largest sparse view; 0: no test has one */
 } bench_rig_size;
 
 typedef struct bench_rig bench_rig;

@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 int bench_max(const bench_ints *list)
 {
@@ -18,18 +17,6 @@ int bench_max(const bench_ints *list)
 }
 
 /* ---- opening ---- */
-
-/* Binds the calling thread, the first of the team, to the first processor: the team's others have the next ones. */
-static void bind_caller(bench_session *s)
-{
-    if (sched_getaffinity(0, sizeof s->processors, &s->processors) != 0) return;
-    int cpu = 0;
-    while (cpu < CPU_SETSIZE && !CPU_ISSET((size_t)cpu, &s->processors)) cpu++;
-    cpu_set_t first;
-    CPU_ZERO(&first);
-    CPU_SET((size_t)cpu, &first);
-    s->bound = sched_setaffinity(0, sizeof first, &first) == 0;
-}
 
 /* One block for all samples. */
 static lf_status allocate_samples(bench_session *s, size_t n, lf_error *err)
@@ -43,81 +30,62 @@ static lf_status allocate_samples(bench_session *s, size_t n, lf_error *err)
     return LF_OK;
 }
 
-lf_status bench_session_open(bench_session *s, const bench_options *options, const bench_hooks *hooks,
-                             int n_together, lf_error *err)
+static void close_session(bench_session *s)
+{
+    bench_rig_close(s->rig);
+    bench_probe_free(s->probe);
+    bench_team_close(&s->team);
+    bench_peer_stop(s->peer);
+    free(s->samples);
+}
+
+static lf_status open_session(bench_session *s, const bench_options *options, const bench_hooks *hooks,
+                              int n_together, lf_error *err)
 {
     lf_status status = LF_OK;
     *s = (bench_session){.options = options, .hooks = hooks};
-    const int n_processors = lf_threads_processors();
-    const int n_threads = options->n_threads ? options->n_threads : n_processors;
     LF_TRY(allocate_samples(s, (size_t)n_together * (size_t)options->reps, err));
     lf_kernels_init(&s->kernels, lf_cpu_flags() & options->cpu_mask);
     if (options->peer_command) LF_TRY(bench_peer_start(&s->peer, options->peer_command, hooks, err));
-    LF_TRY(lf_threads_create(&s->threads, n_threads, n_threads <= n_processors, err));
-    LF_TRY(bench_probe_create(&s->probe, s->threads, options->probe_bytes, err));
-    if (n_threads <= n_processors) bind_caller(s);
+    LF_TRY(bench_team_open(&s->team, options->n_threads, err));
+    LF_TRY(bench_probe_create(&s->probe, s->team.threads, options->probe_bytes, err));
+    bench_team_bind(&s->team);
 done:
-    if (status != LF_OK) bench_session_close(s);
     return status;
-}
-
-void bench_session_close(bench_session *s)
-{
-    if (s->bound) (void)sched_setaffinity(0, sizeof s->processors, &s->processors);
-    bench_rig_close(s->rig);
-    bench_probe_free(s->probe);
-    lf_threads_free(s->threads);
-    bench_peer_stop(s->peer);
-    free(s->samples);
-    *s = (bench_session){0};
 }
 
 /* ---- models ---- */
 
-static lf_status with_model(bench_session *s, const bench_rig_size *size, bench_model_fn *fn, lf_error *err)
+typedef struct model_job {
+    bench_session *session;
+    const bench_rig_size *size;
+    bench_model_fn *fn;
+} model_job;
+
+static lf_status with_model(void *cookie, const char *model, const char *path, lf_error *err)
 {
+    const model_job *job = cookie;
+    bench_session *s = job->session;
     lf_status status = LF_OK;
-    LF_TRY(bench_rig_open(&s->rig, s->path, s->model, s->options->kv_dtype, size, &s->kernels, s->threads,
+    s->model = model;
+    s->path = path;
+    LF_TRY(bench_rig_open(&s->rig, path, model, s->options->kv_dtype, job->size, &s->kernels, s->team.threads,
                           s->hooks, err));
-    LF_TRY(fn(s, err));
+    LF_TRY(job->fn(s, err));
 done:
     bench_rig_close(s->rig);
     s->rig = NULL;
     return status;
 }
 
-static lf_status with_shape(bench_session *s, const lf_config *shape, lf_dtype dtype,
+lf_status bench_session_run(const bench_options *options, const bench_hooks *hooks, int n_together,
                             const bench_rig_size *size, bench_model_fn *fn, lf_error *err)
 {
-    lf_status status = LF_OK;
-    char what[BENCH_NAME_MAX];
-    LF_TRY(bench_shape_path(s->path, sizeof s->path, s->options->dir, s->model, dtype, err));
-    (void)snprintf(what, sizeof what, "%s %s: writing", s->model, lf_dtype_of(dtype)->name);
-    s->hooks->on_progress(s->hooks->cookie, what, 0.0);
-    LF_TRY(bench_shape_write(s->path, s->options->dir, shape, dtype, err));
-    LF_TRY(with_model(s, size, fn, err));
-done:
-    return status;
-}
-
-lf_status bench_session_each_model(bench_session *s, const bench_rig_size *size, bench_model_fn *fn,
-                                   lf_error *err)
-{
-    lf_status status = LF_OK;
-    for (int i = 0; i < s->options->models.n; i++) {
-        s->model = s->options->models.v[i];
-        const lf_config *shape = bench_shape_find(s->model);
-        for (int j = 0; shape && j < s->options->dtypes.n; j++)
-            LF_TRY(with_shape(s, shape, (lf_dtype)s->options->dtypes.v[j], size, fn, err));
-        if (shape) continue;
-        if (access(s->model, F_OK) != 0) {
-            status = lf_fail(err, LF_EINVAL, "model: found \"%s\", expected 110m, 1.1b or a path", s->model);
-            goto done;
-        }
-        (void)snprintf(s->path, sizeof s->path, "%s", s->model);
-        LF_TRY(with_model(s, size, fn, err));
-    }
-done:
+    bench_session s;
+    model_job job = {.session = &s, .size = size, .fn = fn};
+    lf_status status = open_session(&s, options, hooks, n_together, err);
+    if (status == LF_OK) status = bench_each_file(options, hooks, with_model, &job, err);
+    close_session(&s);
     return status;
 }
 
@@ -136,7 +104,7 @@ static lf_status run_peer(bench_session *s, const bench_test *test, int n_seqs, 
                                    .test = *test,
                                    .depth = depth,
                                    .batch = n_seqs,
-                                   .threads = lf_threads_count(s->threads),
+                                   .threads = lf_threads_count(s->team.threads),
                                    .kv_type = peer_kv_type(s->options)};
     return bench_peer_time(s->peer, &request, seconds, err);
 }
@@ -150,7 +118,7 @@ static void show_progress(bench_session *s, const bench_test *test, int n_seqs, 
     s->hooks->on_progress(s->hooks->cookie, what, (double)done / all);
 }
 
-/* Our result of a test whose samples begin at `at`; verify fills in the ratios. */
+/* Our result of a test whose samples begin at `at`. */
 static bench_result result_of(const bench_session *s, const bench_test *test, int n_seqs, int depth, int at)
 {
     const int reps = s->options->reps;
@@ -165,14 +133,15 @@ static bench_result result_of(const bench_session *s, const bench_test *test, in
         .test = *test,
         .depth = depth,
         .batch = n_seqs,
-        .threads = lf_threads_count(s->threads),
+        .threads = lf_threads_count(s->team.threads),
         .reps = reps,
-        .n_tokens = test->n * n_seqs,
+        .n_tokens = (test->kind == BENCH_VIEW ? 1 : test->n) * n_seqs,
         .seconds = bench_spread_of(s->seconds + at, reps),
         .bytes = bytes,
         .floor_seconds = test->kind == BENCH_PP ? NAN : bytes * 1e-9 / gbytes_per_s,
         .ratio = NAN,
         .floor_ratio = NAN,
+        .base_seconds = {NAN, NAN, NAN},
         .gbytes_per_s = gbytes_per_s,
         .core_to_core_ns = bench_spread_of(s->core_to_core_ns + at, reps).median,
     };
@@ -193,8 +162,8 @@ static lf_status run_repetition(bench_session *s, const bench_test *test, int n_
                                 lf_error *err)
 {
     lf_status status = LF_OK;
-    const bench_test step = {.kind = BENCH_ROWS, .n = 1};
     /* uncounted: after a probe or a peer, the caches should hold what they hold amid decoding */
+    const bench_test step = test->kind == BENCH_VIEW ? *test : (bench_test){.kind = BENCH_ROWS, .n = 1};
     LF_TRY(bench_rig_run(s->rig, &step, &s->seconds[at], err));
     LF_TRY(bench_rig_run(s->rig, test, &s->seconds[at], err));
     const bench_limits limits = bench_probe_measure(s->probe);
@@ -224,4 +193,11 @@ lf_status bench_session_measure(bench_session *s, const bench_test *tests, int n
     }
 done:
     return status;
+}
+
+void bench_session_relate(bench_result *result, const bench_result *base)
+{
+    result->base_seconds = base->seconds;
+    result->ratio = result->seconds.median / base->seconds.median;
+    result->floor_ratio = result->bytes / base->bytes;
 }

@@ -72,3 +72,38 @@ lf_status bench_shape_write(const char *path, const char *dir, const lf_config *
         return lf_fail(err, LF_EIO, "%s: cannot create the folder: %s", dir, strerror(errno));
     return lf_random_model_write(path, &m, err);
 }
+
+static lf_status with_shape(const bench_options *o, const bench_hooks *hooks, const char *model,
+                            const lf_config *shape, lf_dtype dtype, bench_file_fn *fn, void *cookie,
+                            lf_error *err)
+{
+    lf_status status = LF_OK;
+    char path[2 * BENCH_NAME_MAX], what[2 * BENCH_NAME_MAX];
+    LF_TRY(bench_shape_path(path, sizeof path, o->dir, model, dtype, err));
+    (void)snprintf(what, sizeof what, "%s %s: writing", model, lf_dtype_of(dtype)->name);
+    hooks->on_progress(hooks->cookie, what, 0.0);
+    LF_TRY(bench_shape_write(path, o->dir, shape, dtype, err));
+    LF_TRY(fn(cookie, model, path, err));
+done:
+    return status;
+}
+
+lf_status bench_each_file(const bench_options *o, const bench_hooks *hooks, bench_file_fn *fn, void *cookie,
+                          lf_error *err)
+{
+    lf_status status = LF_OK;
+    for (int i = 0; i < o->models.n; i++) {
+        const char *model = o->models.v[i];
+        const lf_config *shape = bench_shape_find(model);
+        for (int j = 0; shape && j < o->dtypes.n; j++)
+            LF_TRY(with_shape(o, hooks, model, shape, (lf_dtype)o->dtypes.v[j], fn, cookie, err));
+        if (shape) continue;
+        if (access(model, F_OK) != 0) {
+            status = lf_fail(err, LF_EINVAL, "model: found \"%s\", expected 110m, 1.1b or a path", model);
+            goto done;
+        }
+        LF_TRY(fn(cookie, model, model, err));
+    }
+done:
+    return status;
+}

@@ -167,8 +167,7 @@ done:
 }
 
 lf_status bench_run_train(const bench_train_options *options, const bench_hooks *hooks,
-                          void (*on_result)(void *cookie, const bench_train_result *result), void *cookie,
-                          lf_error *err)
+                          bench_train_fn *on_result, lf_error *err)
 {
     lf_status status = LF_OK;
     bench_peer *peer = NULL;
@@ -190,7 +189,7 @@ lf_status bench_run_train(const bench_train_options *options, const bench_hooks 
         status = measure(&r, peer, hooks, dtype, &result, err);
         close_rig(&r);
         if (status != LF_OK) goto done;
-        on_result(cookie, &result);
+        LF_TRY(on_result(hooks->cookie, &result, err));
     }
 done:
     bench_peer_stop(peer);

@@ -29,9 +29,10 @@ typedef struct bench_train_result {
     bench_spread peer_seconds;
 } bench_train_result;
 
-/* Errors as of bench_run_decode; LF_EUNSUPPORTED for bf16 where oneDNN has none. */
+typedef lf_status bench_train_fn(void *cookie, const bench_train_result *result, lf_error *err);
+
+/* Errors as of bench_run_decode; LF_EUNSUPPORTED for bf16 where oneDNN has none. on_result gets the hooks' cookie. */
 lf_status bench_run_train(const bench_train_options *options, const bench_hooks *hooks,
-                          void (*on_result)(void *cookie, const bench_train_result *result), void *cookie,
-                          lf_error *err);
+                          bench_train_fn *on_result, lf_error *err);
 
 #endif

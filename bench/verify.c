@@ -30,10 +30,8 @@ static lf_status measure_model(bench_session *s, lf_error *err)
         for (int k = 0; k < o->rows.n; k++) {
             bench_result cell[2];
             for (int e = 0; e < n_engines; e++) {
-                const bench_result *one = &results[e * n_tests + i_one];
                 cell[e] = results[e * n_tests + k];
-                cell[e].ratio = cell[e].seconds.median / one->seconds.median;
-                cell[e].floor_ratio = cell[e].bytes / one->bytes;
+                bench_session_relate(&cell[e], &results[e * n_tests + i_one]);
             }
             LF_TRY(s->hooks->on_cell(s->hooks->cookie, cell, n_engines, err));
         }
@@ -44,13 +42,8 @@ done:
 
 lf_status bench_run_verify(const bench_options *o, const bench_hooks *hooks, lf_error *err)
 {
-    bench_session s;
     const int rows = bench_max(&o->rows);
     const bench_rig_size size = {
         .pass_rows = rows, .pass_logits = rows, .n_seqs = 1, .n_pos = bench_max(&o->depths) + rows};
-    lf_status status = bench_session_open(&s, o, hooks, TESTS_MAX, err);
-    if (status != LF_OK) return status;
-    status = bench_session_each_model(&s, &size, measure_model, err);
-    bench_session_close(&s);
-    return status;
+    return bench_session_run(o, hooks, TESTS_MAX, &size, measure_model, err);
 }

@@ -2,6 +2,9 @@
  * that the passes are the ones promised is. */
 #include "testing.h"
 
+#include "../bench/kernels.h"
+#include "../bench/load.h"
+#include "../bench/peak.h"
 #include "../bench/peer.h"
 #include "../bench/random_model.h"
 #include "../bench/report.h"
@@ -37,6 +40,8 @@ static void test_lists(void **state)
     assert_int_equal(tests.v[1].n, 512);
     assert_ok(bench_parse_names(&names, "110m,/a b/c.gguf", &err), &err);
     assert_string_equal(names.v[1], "/a b/c.gguf");
+    assert_ok(bench_parse_choices(&ints, "cache,memory", bench_place_names, &err), &err);
+    assert_true(ints.n == 2 && ints.v[0] == BENCH_CACHE && ints.v[1] == BENCH_MEMORY);
     char name[BENCH_TEST_NAME_MAX];
     bench_test_name(name, &tests.v[0]);
     assert_string_equal(name, "tg128");
@@ -59,6 +64,8 @@ static void test_bad_lists(void **state)
     for (size_t i = 0; i < sizeof bad_tests / sizeof *bad_tests; i++)
         assert_int_equal(bench_parse_tests(&tests, bad_tests[i], &err), LF_EINVAL);
     assert_int_equal(bench_parse_dtypes(&ints, "q9", &err), LF_EINVAL);
+    assert_int_equal(bench_parse_choices(&ints, "cache,disk", bench_place_names, &err), LF_EINVAL);
+    assert_non_null(strstr(err.text, "found \"disk\", expected memory or cache"));
     assert_int_equal(bench_parse_names(&names, "110m,", &err), LF_EINVAL);
 
     char text[2 * BENCH_NAME_MAX];
@@ -195,6 +202,7 @@ static bench_options options_of(const fixture *f)
                        .batches = {2, {1, 3}},
                        .tests = {2, {{BENCH_PP, 20}, {BENCH_TG, 5}}},
                        .rows = {2, {4, 2}},
+                       .budgets = {2, {64, 1000}},
                        .pass_rows = 16,
                        .n_threads = 2,
                        .reps = 2,
@@ -305,6 +313,219 @@ static void test_verify(void **state)
     json_decref(l.json);
 }
 
+static void test_sparse(void **state)
+{
+    static const char *const keys[] = {"model",   "dtype",        "depth", "batch",       "budget",
+                                       "seconds", "full_seconds", "ratio", "bytes_ratio", "reps"};
+    lf_error err;
+    char *table = NULL;
+    size_t table_len = 0;
+    bench_options o = options_of(*state);
+    record l = {.kind = BENCH_SPARSE, .json = json_array(), .table = open_memstream(&table, &table_len)};
+    const bench_hooks hooks = hooks_of(&l);
+    o.depths = (bench_ints){1, {250}};
+    assert_ok(bench_run_sparse(&o, &hooks, &err), &err);
+    (void)fclose(l.table);
+    assert_int_equal(l.n_cells, 4); /* batches, in them budgets */
+    for (int i = 0; i < 4; i++) {
+        const bench_result *r = &l.cells[i][0];
+        const json_t *object = json_array_get(l.json, (size_t)i);
+        assert_int_equal(r->batch, i < 2 ? 1 : 3);
+        assert_int_equal(r->n_tokens, r->batch);
+        assert_keys(object, keys, sizeof keys / sizeof *keys);
+        assert_int_equal(number_of(object, "budget"), i % 2 == 0 ? 64 : 1000);
+        assert_true(fabs(r->ratio * r->base_seconds.median - r->seconds.median) < 1e-9);
+        assert_true(i % 2 == 0 ? r->floor_ratio < 1 : r->floor_ratio == 1); /* 1000: all there is */
+    }
+    assert_true(l.cells[2][0].floor_ratio < l.cells[0][0].floor_ratio); /* more cache for the same weights */
+    check_table(table, 4);
+    free(table);
+    json_decref(l.json);
+}
+
+/* ---- the machine and its kernels ---- */
+
+static void test_peaks(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned flags;
+        const char *f16, *bf16, *q6_k;
+    } levels[] = {
+        {0, "fmaf", "fmaf", "imul"},
+#if defined(__x86_64__)
+        {LF_CPU_AVX2, "vfmadd ymm", "vfmadd ymm", "vpmaddubsw ymm"},
+        {LF_CPU_AVX2 | LF_CPU_AVX512, "vfmadd zmm", "vfmadd zmm", "vpdpbusd zmm"},
+        {LF_CPU_AVX2 | LF_CPU_AVX512 | LF_CPU_AVX512BF16, "vfmadd zmm", "vdpbf16ps zmm", "vpdpbusd zmm"},
+#endif
+    };
+    lf_error err;
+    lf_threads *threads;
+    assert_ok(lf_threads_create(&threads, 2, false, &err), &err);
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        const unsigned flags = levels[i].flags;
+        const bench_peak *bf16 = bench_peak_of(LF_DTYPE_BF16, flags),
+                         *q6_k = bench_peak_of(LF_DTYPE_Q6_K, flags);
+        assert_string_equal(bench_peak_of(LF_DTYPE_F16, flags)->name, levels[i].f16);
+        assert_string_equal(bf16->name, levels[i].bf16);
+        assert_string_equal(q6_k->name, levels[i].q6_k);
+        if ((flags & lf_cpu_flags()) != flags) continue;
+        assert_true(bench_peak_measure(bf16, threads) > 0);
+        assert_true(bench_peak_measure(q6_k, threads) > 0);
+    }
+    lf_threads_free(threads);
+}
+
+typedef struct kernel_record {
+    int n, n_asked, cancel_at;
+    lf_status answer; /* to every result */
+    bench_kernel_result results[CELLS_MAX];
+} kernel_record;
+
+static bool on_kernel_canceled(void *cookie)
+{
+    kernel_record *k = cookie;
+    return ++k->n_asked == k->cancel_at;
+}
+
+static lf_status on_kernel(void *cookie, const bench_kernel_result *result, lf_error *err)
+{
+    (void)err;
+    kernel_record *k = cookie;
+    assert_true(k->n < CELLS_MAX);
+    k->results[k->n++] = *result;
+    return k->answer;
+}
+
+static lf_status run_kernels(const bench_kernel_options *o, kernel_record *k, lf_error *err)
+{
+    const bench_hooks hooks = {.canceled = on_kernel_canceled, .on_progress = on_progress, .cookie = k};
+    return bench_run_kernels(o, &hooks, on_kernel, err);
+}
+
+static const bench_kernel_options tiny_kernels = {.kernels = {2, {BENCH_MATMUL, BENCH_ATTEND}},
+                                                  .dtypes = {3, {LF_DTYPE_F32, LF_DTYPE_Q4_K, LF_DTYPE_Q8_0}},
+                                                  .rows = {2, {1, 7}},
+                                                  .queries = {2, {5, 1}},
+                                                  .head_dims = {2, {16, 40}},
+                                                  .places = {2, {BENCH_MEMORY, BENCH_CACHE}},
+                                                  .n_threads = 2,
+                                                  .reps = 2,
+                                                  .cpu_mask = ~0u,
+                                                  .memory_bytes = 1 << 20,
+                                                  .cache_bytes = 1 << 16,
+                                                  .probe_bytes = 1 << 20};
+
+static void test_kernels(void **state)
+{
+    (void)state;
+    lf_error err;
+    kernel_record k = {0};
+    assert_ok(run_kernels(&tiny_kernels, &k, &err), &err);
+    assert_int_equal(k.n, 12 + 16); /* no cache is q4_k */
+    for (int i = 0; i < k.n; i++) {
+        const bench_kernel_result *r = &k.results[i];
+        const bool matmul = i < 12;
+        assert_int_equal(r->kernel, matmul ? BENCH_MATMUL : BENCH_ATTEND);
+        assert_int_equal(r->place, i % 2 == 0 ? BENCH_MEMORY : BENCH_CACHE);
+        assert_int_equal(r->rows, (i / 2 % 2 == 0) == matmul ? 1 : matmul ? 7 : 5);
+        assert_int_equal(r->head_dim, matmul ? 0 : (i - 12) / 4 % 2 == 0 ? 16 : 40);
+        assert_true(r->gbytes_per_s.min > 0 && r->gbytes_per_s.max >= r->gbytes_per_s.median);
+        assert_true(r->roof_gflops > 0 && r->roof_gflops <= r->limit_gflops);
+        assert_true(fabs(r->share * r->roof_gflops - r->gflops) < 1e-6 * r->gflops);
+        /* a multiply-add for each row and element of 4 bytes; V of 40 dimensions is padded */
+        if (strcmp(r->dtype, "f32") == 0 && r->head_dim != 40)
+            assert_true(fabs(r->gflops - r->gbytes_per_s.median * r->rows / 2) < 1e-6 * r->gflops);
+    }
+    assert_string_equal(k.results[1].dtype, "f32");
+    assert_string_equal(k.results[27].dtype, "q8_0");
+}
+
+static void test_kernels_of_the_lowest_level(void **state)
+{
+    (void)state;
+    lf_error err;
+    kernel_record k = {0};
+    bench_kernel_options o = tiny_kernels;
+    o.cpu_mask = 0;
+    o.kernels = (bench_ints){1, {BENCH_ATTEND}};
+    o.places.n = o.head_dims.n = o.queries.n = 1;
+    assert_ok(run_kernels(&o, &k, &err), &err);
+    assert_int_equal(k.n, 2);
+    assert_string_equal(k.results[0].kernels, "scalar");
+    assert_string_equal(k.results[0].instruction, "fmaf");
+    assert_string_equal(k.results[1].instruction, "imul, fmaf");
+}
+
+static void test_kernels_that_end_early(void **state)
+{
+    (void)state;
+    lf_error err;
+    kernel_record failing = {.answer = LF_EIO}, canceled = {.cancel_at = 5};
+    assert_int_equal(run_kernels(&tiny_kernels, &failing, &err), LF_EIO);
+    assert_int_equal(failing.n, 1);
+    assert_int_equal(run_kernels(&tiny_kernels, &canceled, &err), LF_ECANCELED);
+    assert_int_equal(canceled.n, 2);
+}
+
+/* ---- loading ---- */
+
+typedef struct load_record {
+    record base; /* first: its hooks are ours */
+    int n;
+    bench_load_result result;
+} load_record;
+
+static lf_status on_loaded(void *cookie, const bench_load_result *result, lf_error *err)
+{
+    (void)err;
+    load_record *l = cookie;
+    l->result = *result;
+    l->n++;
+    return LF_OK;
+}
+
+static lf_status run_load(const bench_options *o, load_record *l, lf_error *err)
+{
+    const bench_hooks hooks = hooks_of(&l->base);
+    return bench_run_load(o, &hooks, on_loaded, err);
+}
+
+static void test_load(void **state)
+{
+    lf_error err;
+    load_record l = {0};
+    const bench_options o = options_of(*state);
+    assert_ok(run_load(&o, &l, &err), &err);
+    assert_int_equal(l.n, 1);
+    assert_string_equal(l.result.model, o.models.v[0]);
+    assert_string_equal(l.result.dtype, "q8_0");
+    assert_int_equal(l.result.threads, 2);
+    /* as in test_bytes_that_must_be_read, and the embedding */
+    const double layer = (2 * 4096 + 2 * 2048 + 3 * 8192) / 32.0 * 34 + 2 * 64 * 4;
+    assert_true(l.result.bytes == 2 * layer + 2 * 80 * 64 / 32.0 * 34 + 64 * 4);
+    assert_true(l.result.peak_bytes > l.result.bytes && l.result.seconds.min > 0);
+    assert_true(l.result.gbytes_per_s > 0);
+}
+
+static void test_loads_that_fail(void **state)
+{
+    const fixture *f = *state;
+    lf_error err = {0};
+    load_record canceled = {.base = {.cancel_at = 1}}, l = {0};
+    bench_options o = options_of(f);
+    char path[600];
+    assert_int_equal(run_load(&o, &canceled, &err), LF_ECANCELED);
+    (void)snprintf(path, sizeof path, "%s/broken.gguf", f->dir);
+    write_file(path, "nonsense", 8);
+    (void)snprintf(o.models.v[0], BENCH_NAME_MAX, "%.500s", path);
+    assert_int_equal(run_load(&o, &l, &err), LF_EFORMAT); /* what the process found, word for word */
+    assert_non_null(strstr(err.text, "broken.gguf"));
+    (void)snprintf(o.models.v[0], BENCH_NAME_MAX, "70b");
+    assert_int_equal(run_load(&o, &l, &err), LF_EINVAL);
+    assert_int_equal(l.n, 0);
+}
+
 /* The passes of each kind of test: the rig asks whether to go on before every one. */
 static void test_passes_are_the_ones_promised(void **state)
 {
@@ -313,9 +534,10 @@ static void test_passes_are_the_ones_promised(void **state)
         bench_test test;
         int n_seqs, n_passes;
     } cases[] = {
-        {{BENCH_PP, 20}, 1, 2}, {{BENCH_PP, 16}, 1, 1},  {{BENCH_PP, 20}, 3, 4},  {{BENCH_TG, 5}, 1, 5},
-        {{BENCH_TG, 5}, 3, 5},  {{BENCH_ROWS, 4}, 1, 1}, {{BENCH_ROWS, 5}, 3, 1}, {{BENCH_TP, 5}, 1, 5},
-        {{BENCH_TP, 5}, 3, 5},  {{BENCH_TR, 5}, 1, 5},   {{BENCH_TR, 5}, 3, 5},
+        {{BENCH_PP, 20}, 1, 2},   {{BENCH_PP, 16}, 1, 1},   {{BENCH_PP, 20}, 3, 4},  {{BENCH_TG, 5}, 1, 5},
+        {{BENCH_TG, 5}, 3, 5},    {{BENCH_ROWS, 4}, 1, 1},  {{BENCH_ROWS, 5}, 3, 1}, {{BENCH_TP, 5}, 1, 5},
+        {{BENCH_TP, 5}, 3, 5},    {{BENCH_TR, 5}, 1, 5},    {{BENCH_TR, 5}, 3, 5},   {{BENCH_VIEW, 9}, 1, 1},
+        {{BENCH_VIEW, 32}, 3, 1}, {{BENCH_VIEW, 48}, 3, 1},
     };
     lf_error err;
     lf_kernels kernels;
@@ -323,7 +545,8 @@ static void test_passes_are_the_ones_promised(void **state)
     bench_rig *rig;
     record l = {0};
     const bench_hooks hooks = hooks_of(&l);
-    const bench_rig_size size = {.pass_rows = 16, .pass_logits = 15, .n_seqs = 3, .n_pos = 60};
+    const bench_rig_size size = {
+        .pass_rows = 16, .pass_logits = 15, .n_seqs = 3, .n_pos = 60, .view_pos = 48};
     lf_kernels_init(&kernels, lf_cpu_flags());
     assert_ok(lf_threads_create(&threads, 2, false, &err), &err);
     assert_ok(bench_rig_open(&rig, f->path, "tiny", LF_DTYPE_BF16, &size, &kernels, threads, &hooks, &err),
@@ -351,7 +574,8 @@ static void test_bytes_that_must_be_read(void **state)
     bench_rig *rig;
     record l = {0};
     const bench_hooks hooks = hooks_of(&l);
-    const bench_rig_size size = {.pass_rows = 16, .pass_logits = 3, .n_seqs = 3, .n_pos = 60};
+    const bench_rig_size size = {
+        .pass_rows = 16, .pass_logits = 3, .n_seqs = 3, .n_pos = 300, .view_pos = 128};
     lf_kernels_init(&kernels, 0);
     assert_ok(lf_threads_create(&threads, 1, false, &err), &err);
     assert_ok(bench_rig_open(&rig, f->path, "tiny", LF_DTYPE_BF16, &size, &kernels, threads, &hooks, &err),
@@ -364,6 +588,10 @@ static void test_bytes_that_must_be_read(void **state)
     const bench_test tg = {BENCH_TG, 4}, rows = {BENCH_ROWS, 4};
     assert_true(bench_rig_bytes(rig, &tg) == 4 * weights + 3 * position * (11 + 12 + 13 + 14));
     assert_true(bench_rig_bytes(rig, &rows) == weights + 3 * position * 14);
+    /* 8 tiles, of which 2 are recent: that of position 200, its 9th, and the one before */
+    const bench_test view = {BENCH_VIEW, 120};
+    assert_ok(bench_rig_set_depth(rig, 3, 200, 4, &err), &err);
+    assert_true(bench_rig_bytes(rig, &view) == weights + 3 * position * (7 * 16 + 9));
     bench_rig_close(rig);
     lf_threads_free(threads);
 }
@@ -474,19 +702,37 @@ static void test_errors(void **state)
     expect_error(&o, 0, LF_EIO, "/no/such/parent: cannot create the folder");
 }
 
-static void test_every_allocation_can_fail(void **state)
+static lf_status run_one_decode(const bench_options *o, lf_error *err)
 {
-    oom_require();
+    record l = {0};
+    const bench_hooks hooks = hooks_of(&l);
+    return bench_run_decode(o, &hooks, err);
+}
+
+static lf_status run_one_sparse(const bench_options *o, lf_error *err)
+{
+    record l = {0};
+    const bench_hooks hooks = hooks_of(&l);
+    return bench_run_sparse(o, &hooks, err);
+}
+
+static lf_status run_few_kernels(const bench_options *o, lf_error *err)
+{
+    (void)o;
+    kernel_record k = {0};
+    bench_kernel_options few = tiny_kernels;
+    few.dtypes.n = few.rows.n = few.queries.n = few.head_dims.n = few.places.n = few.reps = 1;
+    return run_kernels(&few, &k, err);
+}
+
+static void fail_every_allocation(const bench_options *o,
+                                  lf_status (*run)(const bench_options *o, lf_error *err))
+{
     lf_error err;
-    bench_options o = options_of(*state);
-    o.depths.n = o.batches.n = o.tests.n = o.reps = 1;
-    o.peer_command = "while read -r line; do echo '{\"seconds\": 1}'; done";
     for (long n = 1;; n++) {
-        record l = {0};
-        const bench_hooks hooks = hooks_of(&l);
         const long live = oom_live();
         oom_fail_at(n);
-        const lf_status status = bench_run_decode(&o, &hooks, &err);
+        const lf_status status = run(o, &err);
         const bool all_succeeded = oom_count() < n;
         oom_off();
         assert_int_equal(oom_live(), live);
@@ -499,6 +745,17 @@ static void test_every_allocation_can_fail(void **state)
     }
 }
 
+static void test_every_allocation_can_fail(void **state)
+{
+    oom_require();
+    bench_options o = options_of(*state);
+    o.depths.n = o.batches.n = o.tests.n = o.reps = o.budgets.n = 1;
+    fail_every_allocation(&o, run_one_sparse);
+    fail_every_allocation(&o, run_few_kernels);
+    o.peer_command = "while read -r line; do echo '{\"seconds\": 1}'; done";
+    fail_every_allocation(&o, run_one_decode);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -508,6 +765,13 @@ int main(void)
         cmocka_unit_test(test_shapes_have_their_size),
         cmocka_unit_test(test_decode),
         cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_peaks),
+        cmocka_unit_test(test_kernels),
+        cmocka_unit_test(test_kernels_of_the_lowest_level),
+        cmocka_unit_test(test_kernels_that_end_early),
+        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_loads_that_fail),
         cmocka_unit_test(test_passes_are_the_ones_promised),
         cmocka_unit_test(test_bytes_that_must_be_read),
         cmocka_unit_test(test_peer_beside_us),

@@ -286,6 +286,9 @@ static void test_help_and_version(void **state)
                                         {.args = {"quantize", "-h"}},
                                         {.args = {"bench", "decode", "-h"}},
                                         {.args = {"bench", "verify", "--help"}},
+                                        {.args = {"bench", "sparse", "--help"}},
+                                        {.args = {"bench", "kernels", "--help"}},
+                                        {.args = {"bench", "load", "--help"}},
                                         {.args = {"bench", "tokenize", "--help"}},
                                         {.args = {"bench", "magicdec", "--help"}},
                                         {.args = {"train", "--help"}},
@@ -363,7 +366,15 @@ static void test_usage_errors(void **state)
         {{"convert", "a", "b", "-T", "q3_k"}, {"--type: found \"q3_k\""}},
         {{"quantize", "a", "b"}, {"found 2 arguments, expected INPUT OUTPUT TYPE"}},
         {{"quantize", "a", "b", "q2"}, {"TYPE: found \"q2\", expected one of f32, f16"}},
-        {{"bench", "frobnicate"}, {"bench", "\"frobnicate\""}},
+        {{"bench", "frobnicate"}, {"bench", "\"frobnicate\"", "decode verify sparse kernels load tokenize"}},
+        {{"bench", "sparse", "--budget", "0"}, {"sparse", "--budget: found \"0\""}},
+        {{"bench", "sparse", "--peer", "true"}, {"sparse", "unrecognized option"}},
+        {{"bench", "kernels", "--where", "disk"}, {"kernels", "--where: found \"disk\"", "memory or cache"}},
+        {{"bench", "kernels", "--kernel", "matmul,"}, {"kernels", "--kernel: found \"\""}},
+        {{"bench", "kernels", "--cpu-mask", "sse"}, {"kernels", "--cpu-mask: found \"sse\""}},
+        {{"bench", "kernels", "x"}, {"kernels", "found argument \"x\""}},
+        {{"bench", "load", "--dtype", "q9"}, {"load", "--dtype: found \"q9\""}},
+        {{"bench", "load", "--reps", "0"}, {"load", "--reps: found \"0\""}},
         {{"bench", "tokenize", "-f", "x"}, {"tokenize", "expected a tokenizer"}},
         {{"bench", "tokenize", "x"}, {"tokenize", "expected --file"}},
         {{"bench", "magicdec", "-m", "x"}, {"magicdec", "expected --model PATH and --file FILE"}},
@@ -413,6 +424,9 @@ static void test_errors_of_paths_and_limits(void **state)
         {{"convert", tiny_dir, in_no_dir}, {in_no_dir, "No such file"}},
         {{"quantize", random_path, in_no_dir, "q8_0"}, {in_no_dir, "No such file"}},
         {{"bench", "decode", "--test", "tr8", "--peer", "true"}, {"tests: found tp or tr", "peer"}},
+        {{"bench", "kernels", "--kernel", "attend", "--dtype", "q4_k,q6_k"}, {"dtype: found none"}},
+        {{"bench", "load", "-m", "/dev/null"}, {"/dev/null", "regular file"}},
+        {{"bench", "load", "-m", random_path, "--json", in_no_dir}, {in_no_dir, "cannot write"}},
         {{"bench", "tokenize", tiny_dir, "-f", in_no_dir}, {in_no_dir, "No such file"}},
         {{"bench", "tokenize", in_no_dir, "-f", prompt_path}, {in_no_dir, "No such file"}},
     };
@@ -990,6 +1004,42 @@ static void test_bench_magicdec(void **state)
     free_result(&r);
 }
 
+static void expect_keys(const json_t *object, const char *const *keys)
+{
+    for (; *keys; keys++)
+        if (!json_object_get(object, *keys)) fail_msg("the key \"%s\" is missing", *keys);
+}
+
+static void test_bench_kernels_and_load(void **state)
+{
+    (void)state;
+    static const char *const kernel_keys[] = {
+        "kernel",      "dtype",       "rows",    "head_dim", "where",         "gbs",
+        "gbs_min",     "gbs_max",     "gflops",  "share",    "bandwidth_gbs", "peak_gflops",
+        "instruction", "roof_gflops", "threads", "kernels",  "reps",          NULL};
+    static const char *const load_keys[] = {"model",         "dtype",   "bytes",      "seconds",
+                                            "seconds_min",   "gbs",     "peak_bytes", "peak_ratio",
+                                            "bandwidth_gbs", "threads", NULL};
+    result r = run_cli("bench", "kernels", "--kernel", "attend", "--dtype", "q4_k,q8_0", "--queries", "3",
+                       "--head-dim", "64", "--where", "cache", "--reps", "1", "--json", "-");
+    expect_success(&r);
+    json_t *root = parse_json(r.out); /* one line: no cache is q4_k */
+    expect_keys(root, kernel_keys);
+    assert_string_equal(string_of(root, "where"), "cache");
+    assert_true(number_of(root, "head_dim") == 64);
+    json_decref(root);
+    free_result(&r);
+
+    r = run_cli("bench", "load", "-m", random_path, "--reps", "1", "--json", "-");
+    expect_success(&r);
+    root = parse_json(r.out);
+    expect_keys(root, load_keys);
+    assert_string_equal(string_of(root, "dtype"), "f32");
+    assert_non_null(strstr(r.err, random_path)); /* the table */
+    json_decref(root);
+    free_result(&r);
+}
+
 static void test_convert_and_quantize(void **state)
 {
     (void)state;
@@ -1153,6 +1203,7 @@ int main(void)
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_bench_tokenize),
         cmocka_unit_test(test_bench_magicdec),
+        cmocka_unit_test(test_bench_kernels_and_load),
         cmocka_unit_test(test_convert_and_quantize),
         cmocka_unit_test(test_golden_text),
         cmocka_unit_test(test_golden_text_of_a_llama2c_file),

@@ -44,3 +44,12 @@ void lf_map_close(lf_map *map)
     if (map->data) (void)munmap((void *)(uintptr_t)map->data, map->size);
     *map = (lf_map){0};
 }
+
+void lf_map_forget(const void *data, size_t n)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page,
+                    end = ((uintptr_t)data + n) / page * page;
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* a hint: a refusal costs memory only */
+}

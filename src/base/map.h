@@ -17,4 +17,8 @@ lf_status lf_map_open(lf_map *out, const char *path, lf_error *err);
 /* Unmaps; a zeroed or closed map is fine. */
 void lf_map_close(lf_map *map);
 
+/* Gives back the memory that holds the whole pages of data[0..n), a part of a map, as if it had not been read; reading it again reads
+ * the file. For who has copied it elsewhere. */
+void lf_map_forget(const void *data, size_t n);
+
 #endif

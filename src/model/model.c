@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include "base/map.h"
 #include "base/mem.h"
 #include "tensor/quant.h"
 
@@ -152,6 +153,7 @@ static lf_status load_matrix(loader *ld, lf_weight weight, int i_layer)
         goto done;
     }
     ld->model->weight_bytes += packed->tile_bytes * (size_t)packed->n_tiles;
+    lf_map_forget(t->data, t->bytes); /* sources are maps of files */
     LF_TRY(report_progress(ld, t->bytes));
 done:
     free(p.scratch);
@@ -169,6 +171,7 @@ static lf_status load_embedding(loader *ld)
     m->embd = lf_calloc_aligned(t->bytes);
     if (!m->embd) return lf_fail_memory(ld->err, t->name, t->bytes);
     memcpy(m->embd, t->data, t->bytes);
+    lf_map_forget(t->data, t->bytes);
     m->weight_bytes += t->bytes;
     for (int64_t row = 0; row < t->dims[0]; row++) {
         const int64_t bad = lf_find_nonfinite(m->embd + (size_t)row * m->embd_row_bytes, t->dtype,
