@@ -211,21 +211,6 @@ static void make_model_dir(const char *dir, int n_tokens)
     if (n_tokens > 0) write_tokenizer(path, n_tokens);
 }
 
-static void find_binary(void)
-{
-    const char *given = getenv("LOOKFAR_BIN");
-    if (given) {
-        (void)snprintf(binary, sizeof binary, "%s", given);
-        return;
-    }
-    const ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 32);
-    if (n < 0) return;
-    binary[n] = '\0';
-    for (int up = 0; up < 2 && strrchr(binary, '/'); up++) *strrchr(binary, '/') = '\0';
-    strcat(binary, "/lookfar"); /* build/tests/test_cli -> build/lookfar */
-    if (access(binary, X_OK) != 0) binary[0] = '\0';
-}
-
 static int make_models(void **state)
 {
     (void)state;
@@ -244,7 +229,7 @@ static int make_models(void **state)
                                           .rope_factor = 1.0},
                                .dtype = LF_DTYPE_F32,
                                .seed = 1};
-    find_binary();
+    find_program(binary, sizeof binary);
     temp_dir = make_temp_dir();
     (void)temp_path(out_path, "stdout");
     (void)temp_path(err_path, "stderr");

@@ -9,7 +9,6 @@
 #include "tensor/quant.h"
 #include "token/tokenizer.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,48 +23,11 @@ enum { N_FAMILIES = sizeof families / sizeof *families };
 
 /* ---- files ---- */
 
-static char *temp; /* a folder for one test's files */
-
-static int enter(void **state)
-{
-    (void)state;
-    temp = make_temp_dir();
-    return 0;
-}
-
-static int leave(void **state)
-{
-    (void)state;
-    remove_tree(temp);
-    free(temp);
-    return 0;
-}
-
-/* A path in the test's folder; the last sixteen results stay valid. */
-static const char *in_temp(const char *name)
-{
-    static char ring[16][512];
-    static unsigned next;
-    char *path = ring[next++ % 16];
-    (void)snprintf(path, sizeof ring[0], "%s/%s", temp, name);
-    return path;
-}
-
 static const char *family_path(const char *family)
 {
     char path[64];
     (void)snprintf(path, sizeof path, "families/%s", family);
     return golden_path(path);
-}
-
-static int count_files(void)
-{
-    DIR *d = opendir(temp);
-    int n = -2; /* . and .. */
-    assert_non_null(d);
-    while (readdir(d)) n++;
-    (void)closedir(d);
-    return n;
 }
 
 static void assert_same_file(const char *a, const char *b)
@@ -137,13 +99,13 @@ static void assert_fails(lf_status (*call)(const lf_convert_params *, lf_error *
                          lf_status status, const char *expected)
 {
     lf_error err = {0};
-    const int n_files = count_files();
+    const int n_files = count_temp_files();
     const lf_status found = call(p, &err);
     if (found != status || !strstr(err.text, expected))
         fail_msg("found %s: \"%s\", expected %s: \"%s\"", lf_status_name(found), err.text,
                  lf_status_name(status), expected);
     assert_int_equal(err.status, status);
-    assert_int_equal(count_files(), n_files);
+    assert_int_equal(count_temp_files(), n_files);
 }
 
 /* ---- comparing models ---- */
@@ -645,7 +607,7 @@ static void test_truncated_tokenizer_bin(void **state)
         write_file(in_temp("tok.bin"), tok512, n);
         assert_int_not_equal(lf_convert(&p, &err), LF_OK);
         assert_int_equal(n > 4 && n == boundary, strstr(err.text, "tokens, the embedding 512 rows") != NULL);
-        assert_int_equal(count_files(), 1);
+        assert_int_equal(count_temp_files(), 1);
     }
     tok512[0]--; /* the longest piece: now one of them is too long */
     write_file(in_temp("tok.bin"), tok512, size);
@@ -768,7 +730,7 @@ static void test_full_disk(void **state)
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &original), 0);
         assert_int_equal(status, LF_EIO);
         assert_non_null(strstr(err.text, "out.gguf.tmp: cannot write"));
-        assert_int_equal(count_files(), 2);
+        assert_int_equal(count_temp_files(), 2);
     }
     (void)signal(SIGXFSZ, handler);
 }
@@ -781,7 +743,7 @@ static void fail_every_allocation(lf_status (*call)(const lf_convert_params *, l
     oom_require();
     int n_tolerated = 0;
     for (long n = 1;; n++) {
-        const int n_files = count_files();
+        const int n_files = count_temp_files();
         const long live = oom_live();
         lf_error err = {0};
         oom_fail_at(n);
@@ -789,7 +751,7 @@ static void fail_every_allocation(lf_status (*call)(const lf_convert_params *, l
         const bool all_succeeded = oom_count() < n;
         oom_off();
         if (status == LF_OK) {
-            assert_int_equal(count_files(), n_files + 1);
+            assert_int_equal(count_temp_files(), n_files + 1);
             assert_int_equal(remove(p->output_path), 0);
             if (all_succeeded) return;
             assert_int_equal(++n_tolerated, 1);
@@ -797,7 +759,7 @@ static void fail_every_allocation(lf_status (*call)(const lf_convert_params *, l
             fail_msg("allocation %ld: %s: %s", n, lf_status_name(status), err.text);
         }
         assert_int_equal(oom_live(), live);
-        assert_int_equal(count_files(), n_files);
+        assert_int_equal(count_temp_files(), n_files);
     }
 }
 
@@ -830,7 +792,7 @@ static void test_no_memory_to_quantize(void **state)
     fail_every_allocation(lf_quantize, &p);
 }
 
-#define in_folder(test) cmocka_unit_test_setup_teardown(test, enter, leave)
+#define in_folder(test) cmocka_unit_test_setup_teardown(test, enter_temp, leave_temp)
 
 int main(void)
 {

@@ -10,7 +10,6 @@
 #include "train/data_text.h"
 #include "train/schedule.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,43 +17,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-
-static char *temp; /* a folder for one test's files */
-
-static int enter(void **state)
-{
-    (void)state;
-    temp = make_temp_dir();
-    return 0;
-}
-
-static int leave(void **state)
-{
-    (void)state;
-    remove_tree(temp);
-    free(temp);
-    return 0;
-}
-
-/* A path in the test's folder; the last sixteen results stay valid. */
-static const char *in_temp(const char *name)
-{
-    static char ring[16][512];
-    static unsigned next;
-    char *path = ring[next++ % 16];
-    (void)snprintf(path, sizeof ring[0], "%s/%s", temp, name);
-    return path;
-}
-
-static int count_files(void)
-{
-    DIR *d = opendir(temp);
-    int n = -2; /* . and .. */
-    assert_non_null(d);
-    while (readdir(d)) n++;
-    (void)closedir(d);
-    return n;
-}
 
 static void expect_failure(lf_status found, lf_status expected, const lf_error *err, const char *fragment)
 {
@@ -114,7 +76,7 @@ static void expect_round_trip(int n_vocab, int id_bytes)
     }
     assert_int_equal(f.n_tokens, at);
     lf_token_file_close(&f);
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_temp_files(), 1);
 }
 
 static void test_round_trip(void **state)
@@ -231,7 +193,7 @@ static void test_disk_full(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     (void)signal(SIGXFSZ, SIG_DFL);
     expect_failure(status, LF_EIO, &err, "cannot write: File too large");
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_temp_files(), 1);
     assert_ok(lf_token_file_open(&f, in_temp("tokens"), &err), &err);
     assert_int_equal(f.n_docs, 3);
     lf_token_file_close(&f);
@@ -675,7 +637,7 @@ static void test_bad_texts(void **state)
         const lf_status status = prepare(cases[i].name, cases[i].text, cases[i].len, t, &plain_options, &err);
         expect_failure(status, cases[i].len ? LF_EFORMAT : LF_EIO, &err, cases[i].fragment);
         assert_non_null(strstr(err.text, cases[i].name));
-        assert_int_equal(count_files(), 1 + (int)i); /* the inputs alone */
+        assert_int_equal(count_temp_files(), 1 + (int)i); /* the inputs alone */
     }
     lf_tokenizer_free(t);
 }
@@ -728,7 +690,7 @@ static void test_canceled(void **state)
     options.progress = stop_at_half;
     const lf_status status = prepare("a.txt", "the catxthe batxthe hat", 23, t, &options, &err);
     expect_failure(status, LF_ECANCELED, &err, "a.txt");
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_temp_files(), 1);
     lf_tokenizer_free(t);
 }
 
@@ -813,7 +775,7 @@ static void test_schedules(void **state)
 
 int main(void)
 {
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter, leave)
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter_temp, leave_temp)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(test_round_trip),
         IN_FOLDER(test_damaged_files),

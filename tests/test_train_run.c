@@ -22,18 +22,7 @@
 
 enum { ARGS_MAX = 48, N_STEPS = 24 };
 
-static char *temp;        /* a folder for one test's files */
 static char binary[1024]; /* the command; empty: not built */
-
-/* A path in the test's folder; the last sixteen results stay valid. */
-static const char *in_temp(const char *name)
-{
-    static char ring[16][512];
-    static unsigned next;
-    char *path = ring[next++ % 16];
-    (void)snprintf(path, sizeof ring[0], "%s/%s", temp, name);
-    return path;
-}
 
 static bool exists(const char *name)
 {
@@ -60,34 +49,10 @@ static void write_text(const char *name, int n_docs, uint64_t seed)
 
 static int enter(void **state)
 {
-    (void)state;
-    temp = make_temp_dir();
+    (void)enter_temp(state);
     write_text("train.txt", 60, 1);
     write_text("valid.txt", 6, 2);
     return 0;
-}
-
-static int leave(void **state)
-{
-    (void)state;
-    remove_tree(temp);
-    free(temp);
-    return 0;
-}
-
-static void find_binary(void)
-{
-    const char *given = getenv("LOOKFAR_BIN");
-    if (given) {
-        (void)snprintf(binary, sizeof binary, "%s", given);
-        return;
-    }
-    const ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 32);
-    if (n < 0) return;
-    binary[n] = '\0';
-    for (int up = 0; up < 2 && strrchr(binary, '/'); up++) *strrchr(binary, '/') = '\0';
-    strcat(binary, "/lookfar"); /* build/tests/test_train_run -> build/lookfar */
-    if (access(binary, X_OK) != 0) binary[0] = '\0';
 }
 
 static void require_binary(void)
@@ -902,7 +867,7 @@ static void test_plot(void **state)
 
 int main(void)
 {
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter, leave)
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter, leave_temp)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(test_stopped_runs),
         IN_FOLDER(test_shows_change_nothing),
@@ -923,6 +888,6 @@ int main(void)
         IN_FOLDER(test_usage),
         IN_FOLDER(test_plot),
     };
-    find_binary();
+    find_program(binary, sizeof binary);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

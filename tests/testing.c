@@ -1,5 +1,6 @@
 #include "testing.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,57 @@ char *make_temp_dir(void)
     assert_non_null(path);
     assert_non_null(mkdtemp(path));
     return path;
+}
+
+static char *temp; /* of enter_temp */
+
+int enter_temp(void **state)
+{
+    (void)state;
+    temp = make_temp_dir();
+    return 0;
+}
+
+int leave_temp(void **state)
+{
+    (void)state;
+    remove_tree(temp);
+    free(temp);
+    return 0;
+}
+
+const char *in_temp(const char *name)
+{
+    static char ring[16][512];
+    static unsigned next;
+    char *path = ring[next++ % 16];
+    (void)snprintf(path, sizeof ring[0], "%s/%s", temp, name);
+    return path;
+}
+
+int count_temp_files(void)
+{
+    DIR *d = opendir(temp);
+    int n = -2; /* . and .. */
+    assert_non_null(d);
+    while (readdir(d)) n++;
+    (void)closedir(d);
+    return n;
+}
+
+void find_program(char *out, size_t size)
+{
+    const char *given = getenv("LOOKFAR_BIN");
+    char self[1024] = "";
+    if (given) {
+        (void)snprintf(out, size, "%s", given);
+        return;
+    }
+    out[0] = '\0';
+    if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) return;
+    for (int up = 0; up < 2 && strrchr(self, '/'); up++) *strrchr(self, '/') = '\0';
+    (void)snprintf(out, size, "%s/lookfar", self); /* build/tests/test_x -> build/lookfar */
+    if (access(out, X_OK) != 0) out[0] = '\0';
 }
 
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)

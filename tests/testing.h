@@ -38,6 +38,16 @@ const char *golden_path(const char *relative);
 char *make_temp_dir(void);
 void remove_tree(const char *path);
 
+/* A folder for the files of one test, to be made and removed by these as its setup and teardown; and a path in it, of which the last
+ * sixteen stay valid. */
+int enter_temp(void **state);
+int leave_temp(void **state);
+const char *in_temp(const char *name);
+int count_temp_files(void);
+
+/* The program that was built beside the running test ($LOOKFAR_BIN names another), in out (size); "" when there is none. */
+void find_program(char *out, size_t size);
+
 /* The whole file in a malloc'ed block with a NUL after it; fails the test when it cannot be read. */
 char *read_file(const char *path, size_t *size);
 void write_file(const char *path, const void *data, size_t size);

@@ -7,6 +7,7 @@
  * Setters return nothing: the first failure is kept, what follows it is ignored, and lf_gguf_writer_begin reports it. */
 #include "file/gguf_int.h"
 
+#include "base/folder.h"
 #include "base/mem.h"
 #include "file/name_index.h"
 
@@ -356,19 +357,6 @@ done:
     return status;
 }
 
-/* Makes the new name survive a power cut. Some file systems and permissions forbid it; the file is whole anyway. */
-static void sync_folder(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? lf_strndup(path, (size_t)(slash - path) + 1) : lf_strndup(".", 1);
-    const int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        (void)fsync(fd);
-        (void)close(fd);
-    }
-    free(folder);
-}
-
 lf_status lf_gguf_writer_finish(lf_gguf_writer *w, lf_error *err)
 {
     if (w->state != WRITING)
@@ -387,7 +375,7 @@ lf_status lf_gguf_writer_finish(lf_gguf_writer *w, lf_error *err)
         return fail_io(w, w->path, "rename the finished file to this", err);
     w->has_temp_file = false;
     w->state = FINISHED;
-    sync_folder(w->path);
+    lf_folder_sync(w->path);
     return LF_OK;
 }
 

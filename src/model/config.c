@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "file/json.h"
+#include "kernel/kv_tile.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -9,14 +10,7 @@
 #include <string.h>
 
 /* Named limits: far above any real model, low enough that sizes computed from them cannot surprise. */
-enum {
-    LAYERS_MAX = 1024,
-    DIM_MAX = 1 << 20,
-    HEADS_MAX = 4096,
-    HEAD_DIM_MAX = 1024,
-    VOCAB_MAX = 1 << 22,
-    CTX_MAX = 1 << 26
-};
+enum { LAYERS_MAX = 1024, DIM_MAX = 1 << 20, HEADS_MAX = 4096, VOCAB_MAX = 1 << 22, CTX_MAX = 1 << 26 };
 
 static const char *const arch_names[LF_ARCH_COUNT] = {"llama", "qwen2", "qwen3"};
 
@@ -208,7 +202,7 @@ static lf_status read_json(lf_config *c, const json_t *root, const char *file, l
         {"hidden_size", dim, DIM_MAX, &c->dim},
         {"num_attention_heads", heads, HEADS_MAX, &c->n_heads},
         {"num_key_value_heads", kv_heads, HEADS_MAX, &c->n_kv_heads},
-        {"head_dim", head_dim, HEAD_DIM_MAX, &c->head_dim},
+        {"head_dim", head_dim, LF_HEAD_DIM_MAX, &c->head_dim},
         {"intermediate_size", ffn, DIM_MAX, &c->ffn_dim},
         {"vocab_size", vocab, VOCAB_MAX, &c->n_vocab},
         {"max_position_embeddings", ctx, CTX_MAX, &c->n_ctx_max},
@@ -340,7 +334,7 @@ lf_status lf_config_from_gguf(lf_config *c, const lf_gguf *g, lf_error *err)
         {"embedding_length", dim, DIM_MAX, &c->dim},
         {"attention.head_count", heads, HEADS_MAX, &c->n_heads},
         {"attention.head_count_kv", kv_heads, HEADS_MAX, &c->n_kv_heads},
-        {"attention.key_length", head_dim, HEAD_DIM_MAX, &c->head_dim},
+        {"attention.key_length", head_dim, LF_HEAD_DIM_MAX, &c->head_dim},
         {"feed_forward_length", ffn, DIM_MAX, &c->ffn_dim},
         {"vocabulary (rows of token_embd.weight)", vocab, VOCAB_MAX, &c->n_vocab},
         {"context_length", ctx, CTX_MAX, &c->n_ctx_max},

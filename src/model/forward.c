@@ -14,6 +14,7 @@
  * law. */
 #include "model/forward_int.h"
 
+#include "base/carve.h"
 #include "base/mem.h"
 
 #include <assert.h>
@@ -38,19 +39,6 @@ static int round_up(int n, int multiple)
 }
 
 /* ---- planning ---- */
-
-/* Hands out 64-byte aligned pieces of one block; with base NULL it only measures. */
-typedef struct carver {
-    uint8_t *base;
-    size_t used;
-} carver;
-
-static void *carve(carver *c, size_t n, size_t item_bytes)
-{
-    void *piece = c->base ? c->base + c->used : NULL;
-    c->used += (n * item_bytes + 63) & ~(size_t)63;
-    return piece;
-}
 
 static int widest_input(const lf_config *c)
 {
@@ -130,7 +118,7 @@ size_t lf_forward_plan_bytes(const lf_config *config, const lf_kv_layout *layout
     lf_forward f = {.layout = *layout, .rows_max = rows_max, .logits_max = logits_max};
     carver c = {0};
     plan(&f, &c, config, n_threads);
-    return c.used;
+    return c.overflow ? SIZE_MAX : c.used;
 }
 
 lf_status lf_forward_create(lf_forward **out, const lf_model *model, const lf_kernels *kernels,
@@ -150,7 +138,7 @@ lf_status lf_forward_create(lf_forward **out, const lf_model *model, const lf_ke
     const int n_threads = lf_threads_count(threads);
     carver c = {0};
     plan(f, &c, &model->config, n_threads);
-    f->memory = lf_calloc_aligned(c.used);
+    if (!c.overflow) f->memory = lf_calloc_aligned(c.used);
     if (!f->memory) {
         free(f);
         return lf_fail_memory(err, "the buffers of a forward pass", c.used);

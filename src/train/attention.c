@@ -1,7 +1,7 @@
 #include "train/attention_int.h"
 
+#include "base/carve.h"
 #include "base/cpu.h"
-#include "train/carve.h"
 
 #include <assert.h>
 #include <omp.h>

@@ -1,5 +1,6 @@
 #include "train/data_out.h"
 
+#include "base/folder.h"
 #include "base/mem.h"
 #include "train/data_hash.h"
 
@@ -100,19 +101,6 @@ uint64_t lf_data_out_size(const lf_data_out *o)
     return o->hash.n_bytes;
 }
 
-/* Makes the new name survive a power cut. Some file systems forbid it; the file is whole anyway. */
-static void sync_folder(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? lf_strndup(path, (size_t)(slash - path) + 1) : lf_strndup(".", 1);
-    const int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        (void)fsync(fd);
-        (void)close(fd);
-    }
-    free(folder);
-}
-
 lf_status lf_data_out_finish(lf_data_out *o, const void *header, lf_error *err)
 {
     lf_status status = LF_OK;
@@ -128,7 +116,7 @@ lf_status lf_data_out_finish(lf_data_out *o, const void *header, lf_error *err)
         goto done;
     }
     o->has_temp_file = false;
-    sync_folder(o->path);
+    lf_folder_sync(o->path);
 done:
     return status;
 }

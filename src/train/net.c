@@ -1,8 +1,8 @@
 #include "train/net_int.h"
 
+#include "base/carve.h"
 #include "base/cpu.h"
 #include "base/threads.h"
-#include "train/carve.h"
 
 #include <assert.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Many buffers in one block: carved once without a block, to learn the size, and once with it. */
-#ifndef LF_TRAIN_CARVE_H
-#define LF_TRAIN_CARVE_H
+#ifndef LF_BASE_CARVE_H
+#define LF_BASE_CARVE_H
 
 #include "base/mem.h"
 
