@@ -19,6 +19,7 @@ int app_inspect(int argc, char **argv);
 int app_convert(int argc, char **argv);
 int app_quantize(int argc, char **argv);
 int app_bench(int argc, char **argv);
+int app_model_cost(int argc, char **argv);
 int app_train(int argc, char **argv);
 int app_plot(int argc, char **argv);
 

@@ -15,6 +15,7 @@ static const struct command {
     {"inspect", app_inspect, "show what a model file holds and what it takes to run"},
     {"convert", app_convert, "write a GGUF file from a Hugging Face folder or a llama2.c file"},
     {"quantize", app_quantize, "write a GGUF file with other element types"},
+    {"model-cost", app_model_cost, "predict what speculation gains for a model and a machine"},
     {"bench", app_bench, "measure speed"},
     {"train", app_train, "train a model on text"},
     {"plot", app_plot, "draw the curves of training runs"},

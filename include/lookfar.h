@@ -308,6 +308,38 @@ void lf_convert_params_init(lf_convert_params *params);
 lf_status lf_convert(const lf_convert_params *params, lf_error *err);
 lf_status lf_quantize(const lf_convert_params *params, lf_error *err);
 
+/* ---- the theory of speculation over a sparse cache (MagicDec, arXiv 2408.11049, section 3) ---- */
+
+typedef struct lf_model_cost_params {
+    size_t size;            /* sizeof(lf_model_cost_params), set by lf_model_cost_params_init */
+    const char *model_path; /* a config.json, a folder with one, or a .gguf file */
+    double bandwidth;       /* bytes per second that memory gives */
+    double flops;           /* multiplications and additions per second that products reach */
+    double overhead;        /* seconds that a pass takes beyond both; 0 */
+    double round_overhead;  /* seconds that a round takes beyond its passes; 0 */
+    double weight_bytes;    /* of one weight; 2 */
+    double cache_bytes;     /* of one element of K or V; 2 */
+    int batch, context;     /* sequences, and positions of each */
+    int budget;             /* positions that a draft pass sees; 512 */
+    double acceptance;      /* chance that a candidate is right, given those before it */
+    int g;                  /* candidates of a round; 0: the best up to g_max */
+    int g_max;              /* 16 */
+} lf_model_cost_params;
+
+void lf_model_cost_params_init(lf_model_cost_params *params);
+
+typedef struct lf_model_cost_result {
+    size_t size; /* sizeof(lf_model_cost_result), set by the caller */
+    int g;
+    double target_seconds, draft_seconds, verify_seconds; /* of a step, of a draft pass, of a verify pass */
+    double tokens_per_round;
+    double speedup; /* over plain decoding */
+} lf_model_cost_result;
+
+/* What the roofline says: a pass takes the longer of reading the weights and computing its products, and for attention the longer of
+ * reading K and V and computing with them. LF_EINVAL names a parameter; otherwise the errors of reading a config. */
+lf_status lf_model_cost(const lf_model_cost_params *params, lf_model_cost_result *result, lf_error *err);
+
 /* ---- training: in liblookfar-train (pkg-config lookfar-train), for which oneDNN must be there ---- */
 
 /* How the learning rate goes on after the warm-up. The rate's end is lr_end times its height. */

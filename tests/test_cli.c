@@ -276,6 +276,7 @@ static void test_help_and_version(void **state)
                                         {.args = {"bench", "load", "--help"}},
                                         {.args = {"bench", "tokenize", "--help"}},
                                         {.args = {"bench", "magicdec", "--help"}},
+                                        {.args = {"model-cost", "--help"}},
                                         {.args = {"train", "--help"}},
                                         {.args = {"plot", "--help"}}};
     char expected[64];
@@ -362,6 +363,8 @@ static void test_usage_errors(void **state)
         {{"bench", "load", "--reps", "0"}, {"load", "--reps: found \"0\""}},
         {{"bench", "tokenize", "-f", "x"}, {"tokenize", "expected a tokenizer"}},
         {{"bench", "tokenize", "x"}, {"tokenize", "expected --file"}},
+        {{"model-cost", "--bandwidth", "1", "--gflops", "1"}, {"model-cost", "expected a model"}},
+        {{"model-cost", "x"}, {"model-cost", "expected --bandwidth and --gflops"}},
         {{"bench", "magicdec", "-m", "x"}, {"magicdec", "expected --model PATH and --file FILE"}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "none"}, {"--proposer: found \"none\""}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--selection", "z"}, {"--selection: found \"z\""}},
@@ -412,6 +415,7 @@ static void test_errors_of_paths_and_limits(void **state)
         {{"bench", "kernels", "--kernel", "attend", "--dtype", "q4_k,q6_k"}, {"dtype: found none"}},
         {{"bench", "load", "-m", "/dev/null"}, {"/dev/null", "regular file"}},
         {{"bench", "load", "-m", random_path, "--json", in_no_dir}, {in_no_dir, "cannot write"}},
+        {{"model-cost", in_no_dir, "--bandwidth", "1", "--gflops", "1"}, {in_no_dir, "No such file"}},
         {{"bench", "tokenize", tiny_dir, "-f", in_no_dir}, {in_no_dir, "No such file"}},
         {{"bench", "tokenize", in_no_dir, "-f", prompt_path}, {in_no_dir, "No such file"}},
     };

@@ -221,20 +221,21 @@ done:
     return status;
 }
 
+lf_status lf_config_from_json(lf_config *out, const char *path, lf_error *err)
+{
+    json_t *root = NULL;
+    *out = (lf_config){.rope_base = 10000.0, .rope_factor = 1.0};
+    lf_status status = lf_json_load(&root, path, err);
+    if (status == LF_OK) status = read_json(out, root, path, err);
+    json_decref(root);
+    return status;
+}
+
 lf_status lf_config_from_dir(lf_config *out, const char *dir, lf_error *err)
 {
-    lf_status status = LF_OK;
-    json_t *root = NULL;
     lf_bytes path = {0};
-    *out = (lf_config){.rope_base = 10000.0, .rope_factor = 1.0};
-    if (!lf_bytes_printf(&path, "%s/config.json", dir)) {
-        status = lf_fail_memory(err, "a path", strlen(dir));
-        goto done;
-    }
-    LF_TRY(lf_json_load(&root, path.data, err));
-    LF_TRY(read_json(out, root, path.data, err));
-done:
-    json_decref(root);
+    if (!lf_bytes_printf(&path, "%s/config.json", dir)) return lf_fail_memory(err, "a path", strlen(dir));
+    const lf_status status = lf_config_from_json(out, path.data, err);
     lf_bytes_free(&path);
     return status;
 }

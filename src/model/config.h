@@ -49,6 +49,9 @@ const char *lf_arch_name(lf_arch arch);
  * tensors that are there. */
 lf_status lf_config_from_dir(lf_config *out, const char *dir, lf_error *err);
 
+/* Reads a config.json by its own path. */
+lf_status lf_config_from_json(lf_config *out, const char *path, lf_error *err);
+
 /* Reads the metadata of a GGUF file. */
 lf_status lf_config_from_gguf(lf_config *out, const lf_gguf *g, lf_error *err);
 
