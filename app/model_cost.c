@@ -136,13 +136,13 @@ static int run(command *c)
     lf_error err;
     double gain[BENCH_LIST_MAX][2];
     int code = 0;
-    bench_table_head(c->table, columns, N_COLUMNS, false);
     for (int i = 0; i < c->contexts.n; i++)
         for (int j = 0; j < c->batches.n && code == 0; j++) {
             lf_model_cost_result r = {.size = sizeof r};
             c->cost.context = c->contexts.v[i];
             c->cost.batch = c->batches.v[j];
             if (lf_model_cost(&c->cost, &r, &err) != LF_OK) return app_fail(&err);
+            if (i == 0 && j == 0) bench_table_head(c->table, columns, N_COLUMNS, false);
             if (j == 0) gain[i][0] = r.speedup;
             gain[i][1] = r.speedup;
             code = print_cell(c, &r);

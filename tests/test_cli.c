@@ -320,7 +320,7 @@ static void test_usage_errors(void **state)
 {
     (void)state;
     static const bad_case cases[] = {
-        {{"frobnicate"}, {"found command \"frobnicate\"", "run inspect convert quantize bench"}},
+        {{"frobnicate"}, {"found command \"frobnicate\"", "run inspect convert quantize model-cost bench"}},
         {{"run"}, {"run", "-m PATH", "missing"}},
         {{"run", "-m"}, {"run: option requires an argument -- 'm'"}},
         {{"run", "-m", tiny_dir, "--frobnicate"}, {"run: unrecognized option '--frobnicate'"}},
