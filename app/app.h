@@ -109,7 +109,11 @@ typedef struct app_batch {
 } app_batch;
 int app_run_batch(const app_batch *batch);
 
-/* A line of --trace: what a pass did. */
+/* A line of --trace: what a pass did, in all and for each request. */
 void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);
+
+/* Gives the engine what passes cost on this machine, for the proposer `auto`: from the user's cache folder, or measured now and
+ * kept there. A folder that cannot be read or written costs the measurement, no more. */
+lf_status app_prepare_profile(lf_engine *engine, bool quiet, lf_error *err);
 
 #endif

@@ -50,8 +50,8 @@ static const struct argp_option options[] = {
     {"json", OPT_JSON, "FILE", 0, "write the result as a JSON object to FILE (-: standard output)", 0},
     {"dump-logits", OPT_DUMP, "FILE", 0,
      "write the logits after every prompt token, float32 (n_prompt, n_vocab), and stop", 0},
-    {"trace", OPT_TRACE, "FILE", 0,
-     "write a JSON line for every pass: requests, rows, proposed, accepted, times", 0},
+    {"trace", OPT_TRACE, "FILE", 0, "write a JSON line for every pass: its requests, rows, candidates, times",
+     0},
     {"color", OPT_COLOR, NULL, 0, "show accepted guesses in green", 0},
     {0},
 };
@@ -351,6 +351,12 @@ static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
     return app_run_batch(&batch);
 }
 
+static lf_status prepare_proposer(const run_options *o, lf_engine *engine, lf_error *err)
+{
+    const bool needs = strcmp(o->request.params.proposer, "auto") == 0 && !o->dump_path;
+    return needs ? app_prepare_profile(engine, o->engine.quiet, err) : LF_OK;
+}
+
 int app_run(int argc, char **argv)
 {
     static const struct argp_child children[] = {
@@ -365,6 +371,7 @@ int app_run(int argc, char **argv)
     int code;
     lf_engine_params_init(&o.engine.params);
     lf_request_params_init(&o.request.params);
+    o.request.params.proposer = "auto";
     o.engine.params.n_seqs = 0;
     app_parse_args(&argp, argc, argv, &o);
     if (o.engine.params.n_seqs == 0) o.engine.params.n_seqs = o.prompts_path ? PARALLEL_DEFAULT : 1;
@@ -373,7 +380,8 @@ int app_run(int argc, char **argv)
     if (o.trace_path && !trace) return EXIT_FAIL;
     if (!o.prompts_path && read_prompt(&prompt, &o, &err) != LF_OK)
         code = app_fail(&err);
-    else if (app_open_engine(&engine, &o.engine, &err) != LF_OK)
+    else if (app_open_engine(&engine, &o.engine, &err) != LF_OK ||
+             prepare_proposer(&o, engine, &err) != LF_OK)
         code = app_fail(&err);
     else
         code = o.prompts_path ? run_many(&o, engine, trace) : run_single(&o, engine, &prompt, trace, &err);

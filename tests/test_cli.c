@@ -8,6 +8,7 @@
 #include "../bench/random_model.h"
 #include "base/mem.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
@@ -231,6 +232,7 @@ static int make_models(void **state)
                                .seed = 1};
     find_program(binary, sizeof binary);
     temp_dir = make_temp_dir();
+    assert_int_equal(setenv("XDG_CACHE_HOME", temp_dir, 1), 0);
     (void)temp_path(out_path, "stdout");
     (void)temp_path(err_path, "stderr");
     make_model_dir(temp_path(tiny_dir, "tiny"), TINY_VOCAB);
@@ -623,7 +625,8 @@ static void test_run_json(void **state)
     (void)state;
     char path[512];
     char *text = tiny_text(NULL, "-p", "abc", "-n", "30", "--no-display-prompt");
-    result r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "30", "--ignore-eos", "--json", "-");
+    result r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "30", "--ignore-eos", "--proposer", "none",
+                       "--json", "-");
     expect_success(&r);
     json_t *root = parse_json(r.out);
     assert_ptr_equal(strchr(r.out, '\n'), r.out + r.out_len - 1); /* one line */
@@ -721,6 +724,38 @@ static void test_proposers(void **state)
 }
 
 /* Results come in the order of the input, and each is what the request alone would have given. */
+/* Each line's totals are those of its requests, and each request (n) emitted what is expected. */
+static void expect_trace(char *trace, const int *emitted, size_t n)
+{
+    static const char *const totals[] = {"proposed", "accepted", "emitted"};
+    json_int_t of_request[8] = {0}, i_step = 0;
+    double last = 0;
+    for (const char *line = trace; *line; line = strchr(line, '\n') + 1) {
+        json_t *root = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL), *seqs = json_object_get(root, "seqs"),
+               *seq;
+        json_int_t sums[3] = {0}, rows = 0;
+        size_t i;
+        json_array_foreach(seqs, i, seq)
+        {
+            assert_in_range(integer_of(seq, "id"), 0, n - 1);
+            of_request[integer_of(seq, "id")] += integer_of(seq, "emitted");
+            assert_true(integer_of(seq, "g") == 0 || strcmp(string_of(seq, "proposer"), "none") != 0);
+            sums[0] += integer_of(seq, "g");
+            sums[1] += integer_of(seq, "accepted");
+            sums[2] += integer_of(seq, "emitted");
+            rows += integer_of(seq, "rows");
+        }
+        assert_int_equal(json_array_size(seqs), integer_of(root, "requests"));
+        for (i = 0; i < 3; i++) assert_int_equal(sums[i], integer_of(root, totals[i]));
+        assert_int_equal(rows, integer_of(root, "prefill_rows") + integer_of(root, "decode_rows"));
+        assert_int_equal(integer_of(root, "step"), i_step++);
+        assert_true(number_of(root, "time") >= last && number_of(root, "forward_ms") > 0);
+        last = number_of(root, "time");
+        json_decref(root);
+    }
+    for (size_t i = 0; i < n; i++) assert_int_equal(of_request[i], emitted[i]);
+}
+
 static void test_many_requests(void **state)
 {
     (void)state;
@@ -755,14 +790,8 @@ static void test_many_requests(void **state)
     assert_int_equal(*line, '\0');
     free_result(&r);
 
-    json_int_t emitted = 0;
     char *trace = read_file(trace_path, NULL);
-    for (line = trace; *line; line = strchr(line, '\n') + 1) {
-        json_t *root = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
-        emitted += integer_of(root, "emitted");
-        json_decref(root);
-    }
-    assert_int_equal(emitted, 40 + 25 + 25);
+    expect_trace(trace, (const int[]){40, 25, 25}, 3);
     free(trace);
 }
 
@@ -839,6 +868,18 @@ static void test_timings_and_quiet(void **state)
     free_result(&r);
 }
 
+/* The path of the one file in a folder. */
+static void only_file_of(char *out, size_t size, const char *folder)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (struct dirent *entry; (entry = readdir(d));)
+        if (entry->d_name[0] != '.') n += snprintf(out, size, "%s/%s", folder, entry->d_name) > 0;
+    (void)closedir(d);
+    assert_int_equal(n, 1);
+}
+
 static void test_dump_logits(void **state)
 {
     (void)state;
@@ -848,6 +889,31 @@ static void test_dump_logits(void **state)
     char *bytes = read_file(path, &size);
     assert_int_equal(size, 5 * TINY_VOCAB * sizeof(float));
     free(bytes);
+}
+
+/* The cost profile is measured once, kept, and measured again when what was kept is damaged or there is nowhere to keep it. */
+static void test_cost_profile_is_kept(void **state)
+{
+    (void)state;
+    char cache[512], dir[600], path[1024], *kept[3];
+    assert_int_equal(mkdir(temp_path(cache, "cache"), 0700), 0);
+    assert_int_equal(setenv("XDG_CACHE_HOME", cache, 1), 0);
+    char *text = tiny_text(NULL, "-p", "abc abc abc", "-n", "40");
+    (void)snprintf(dir, sizeof dir, "%s/lookfar", cache);
+    only_file_of(path, sizeof path, dir);
+    for (int i = 0; i < 3; i++) {
+        kept[i] = read_file(path, NULL);
+        if (i == 1) write_file(path, "damaged", 7);
+        assert_same_text(tiny_text(NULL, "-p", "abc abc abc", "-n", "40"), strdup(text));
+        only_file_of(path, sizeof path, dir);
+    }
+    assert_string_equal(kept[0], kept[1]); /* the second run wrote nothing */
+    assert_string_not_equal(kept[2], "damaged");
+    assert_string_not_equal(kept[2], kept[0]); /* no two measurements agree to the last bit */
+    for (int i = 0; i < 3; i++) free(kept[i]);
+    assert_int_equal(setenv("XDG_CACHE_HOME", "/dev/null", 1), 0);
+    assert_same_text(tiny_text(NULL, "-p", "abc abc abc", "-n", "40"), text);
+    assert_int_equal(setenv("XDG_CACHE_HOME", temp_dir, 1), 0);
 }
 
 /* ---- signals ---- */
@@ -1187,6 +1253,7 @@ int main(void)
         cmocka_unit_test(test_stop_text_and_bias),
         cmocka_unit_test(test_timings_and_quiet),
         cmocka_unit_test(test_dump_logits),
+        cmocka_unit_test(test_cost_profile_is_kept),
         cmocka_unit_test(test_interrupt),
         cmocka_unit_test(test_reader_goes_away),
         cmocka_unit_test(test_inspect),
