@@ -72,6 +72,7 @@ void app_catch_interrupt(void);
  * the reference and returns 0 or, with a message, EXIT_FAIL; closing (NULL is fine) returns `code`, or EXIT_FAIL with a
  * message when `code` is 0 and not everything could be written. */
 FILE *app_open_json(const char *path);
+FILE *app_append_json(const char *path); /* likewise, to what the file has */
 int app_write_json(FILE *f, const char *path, json_t *object);
 int app_close_json(FILE *f, const char *path, int code);
 

@@ -368,6 +368,8 @@ static void test_usage_errors(void **state)
         {{"model-cost", "--bandwidth", "1", "--gflops", "1"}, {"model-cost", "expected a model"}},
         {{"model-cost", "x"}, {"model-cost", "expected --bandwidth and --gflops"}},
         {{"bench", "magicdec", "-m", "x"}, {"magicdec", "expected --model PATH and --file FILE"}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--prompts", "z"}, {"--file FILE or --prompts FILE"}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--resume"}, {"--resume: found no --json FILE"}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "none"}, {"--proposer: found \"none\""}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--selection", "z"}, {"--selection: found \"z\""}},
     };
@@ -1033,36 +1035,110 @@ static void test_bench_tokenize(void **state)
     free_result(&r);
 }
 
-/* Each setting beside plain decoding, with the same output. */
-static void test_bench_magicdec(void **state)
-{
-    (void)state;
-    char text_path[512], text[2001];
-    for (int i = 0; i < 2000; i++) text[i] = "abc abd acb "[i % 12];
-    write_file(temp_path(text_path, "long-text"), text, 2000);
-    result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "2",
-                       "--context", "200", "--proposer", "sparse,ngram,auto", "--selection", "snap,verify",
-                       "--budget", "64", "--g", "3", "-n", "10", "--reps", "1", "--json", "-");
-    expect_success(&r);
-    static const char *const names[] = {"none", "sparse", "sparse", "ngram", "auto"};
-    int n_lines = 0;
-    char *rest = NULL;
-    for (char *line = strtok_r(r.out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n_lines++) {
-        json_t *root = parse_json(line);
-        assert_in_range(n_lines, 0, 4);
-        assert_string_equal(string_of(root, "proposer"), names[n_lines]);
-        assert_true(json_is_true(json_object_get(root, "identical")));
-        assert_true(number_of(root, "tps") > 0 && number_of(root, "tokens_per_pass") >= 1);
-        json_decref(root);
-    }
-    assert_int_equal(n_lines, 5);
-    free_result(&r);
-}
-
 static void expect_keys(const json_t *object, const char *const *keys)
 {
     for (; *keys; keys++)
         if (!json_object_get(object, *keys)) fail_msg("the key \"%s\" is missing", *keys);
+}
+
+/* What a run of `bench magicdec` on the tiny model should give, beside plain decoding: proposers and selections, in order. */
+typedef struct wanted_result {
+    const char *proposer, *selection;
+} wanted_result;
+
+static void expect_magicdec(char *lines, const wanted_result *wanted, int n, int batch)
+{
+    static const char *const keys[] = {
+        "model",        "engine",     "task",          "context",    "budget",        "g",
+        "speedup",      "latency_ms", "latency_ratio", "acceptance", "acceptance_at", "draft_share",
+        "verify_share", "pick_share", "draft_bytes",   "of_best",    "gbs",           NULL};
+    int i = 0;
+    char *rest = NULL;
+    for (char *line = strtok_r(lines, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), i++) {
+        json_t *root = parse_json(line);
+        assert_in_range(i, 0, n - 1);
+        expect_keys(root, keys);
+        assert_string_equal(string_of(root, "proposer"), wanted[i].proposer);
+        assert_true(json_is_null(json_object_get(root, "selection")) == !wanted[i].selection);
+        if (wanted[i].selection) assert_string_equal(string_of(root, "selection"), wanted[i].selection);
+        assert_true(json_is_true(json_object_get(root, "identical")));
+        assert_int_equal(integer_of(root, "batch"), batch);
+        assert_true(number_of(root, "tps") > 0 && number_of(root, "tokens_per_pass") >= 1);
+        assert_true((number_of(root, "draft_bytes") > 0) == (strcmp(wanted[i].proposer, "magicdec") == 0));
+        assert_true(json_is_number(json_object_get(root, "of_best")) ==
+                    (strcmp(wanted[i].proposer, "auto") == 0));
+        json_decref(root);
+    }
+    assert_int_equal(i, n);
+}
+
+/* Each setting beside plain decoding, with the same output: with a selection for each list, at all of them where the draft's cache has a
+ * window or is chosen, greedy and sampled. */
+static void test_bench_magicdec(void **state)
+{
+    (void)state;
+    static const wanted_result wanted[] = {{"none", NULL},         {"sparse", "window"}, {"sparse", "snap"},
+                                           {"sparse", "verify"},   {"ngram", NULL},      {"auto", NULL},
+                                           {"magicdec", "window"}, {"magicdec", "snap"}};
+    char text_path[512], text[2001];
+    for (int i = 0; i < 2000; i++) text[i] = "abc abd acb "[i % 12];
+    write_file(temp_path(text_path, "long-text"), text, 2000);
+    for (int sampled = 0; sampled < 2; sampled++) {
+        result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "3",
+                           "--context", "230", "--proposer", "sparse,ngram,auto,magicdec", "--selection",
+                           "window,snap,verify", "--budget", "77", "--g", "3", "-n", "40", "--reps", "1",
+                           "--temp", sampled ? "0.5" : "0", "--json", "-");
+        expect_success(&r);
+        expect_magicdec(r.out, wanted, 8, 3);
+        free_result(&r);
+    }
+}
+
+/* Prompts as JSON lines; cells that are done are left out, the torn line of a killed run is cut off, and what is not done is added. */
+static void test_bench_magicdec_goes_on(void **state)
+{
+    (void)state;
+    static const wanted_result wanted[] = {{"none", NULL}, {"ngram", NULL}};
+    char prompts[512], done[512];
+    size_t size, again;
+    static const char
+        few[] = "{\"prompt\": \"abc abd\"}\n\n{\"prompt\": \"acb acd abc abd\"}\n",
+        many[] = "{\"prompt\": \"abc abd abc abd abc\"}\n{\"prompt\": \"acb acd abc abd acb acd\"}\n";
+    write_file(temp_path(prompts, "prompts"), few, strlen(few));
+    (void)temp_path(done, "done.jsonl");
+#define GO_ON(batches)                                                                                       \
+    run_cli("bench", "magicdec", "-m", tiny_dir, "--prompts", prompts, "--task", "sql", "-t", "1",           \
+            "--batch", batches, "--context", "34", "--proposer", "ngram", "-n", "5", "--reps", "1", "-q",    \
+            "--json", done, "--resume")
+    result r = GO_ON("1");
+    expect_error(&r, (const char *const[]){"bench", "magicdec", NULL}, 1,
+                 (const char *const[]){"expected at least 34, the context", NULL});
+    write_file(prompts, many, strlen(many));
+    r = GO_ON("1");
+    expect_success(&r);
+    free_result(&r);
+    char *first = read_file(done, &size);
+    char *lines = strdup(first);
+    expect_magicdec(lines, wanted, 2, 1);
+    free(lines);
+    write_file(done, first, size - 5); /* the last line is torn: the cell is measured again */
+    r = GO_ON("1,2");
+    expect_success(&r);
+    free_result(&r);
+    char *second = read_file(done, &again), *line = second;
+    int n_lines = 0;
+    for (; (line = strchr(line, '\n')); line++) n_lines++;
+    assert_int_equal(n_lines, 1 + 2 + 2);
+    r = GO_ON("2,1"); /* nothing is left to do */
+    expect_success(&r);
+    free_result(&r);
+    size_t last;
+    char *third = read_file(done, &last);
+    assert_int_equal(last, again);
+#undef GO_ON
+    free(first);
+    free(second);
+    free(third);
 }
 
 static void test_bench_kernels_and_load(void **state)
@@ -1259,6 +1335,7 @@ int main(void)
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_bench_tokenize),
         cmocka_unit_test(test_bench_magicdec),
+        cmocka_unit_test(test_bench_magicdec_goes_on),
         cmocka_unit_test(test_bench_kernels_and_load),
         cmocka_unit_test(test_convert_and_quantize),
         cmocka_unit_test(test_golden_text),
