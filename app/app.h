@@ -110,6 +110,23 @@ typedef struct app_batch {
 } app_batch;
 int app_run_batch(const app_batch *batch);
 
+/* lookfar run --compare: the prompt continued by several requests, plainly and then with the proposer of params. Returns the exit
+ * status, EXIT_FAIL when the outputs differ. */
+typedef struct app_compare {
+    lf_engine *engine;
+    const lf_request_params *params; /* of request i with the i-th seed after theirs */
+    const char *prompt;
+    size_t prompt_len;
+    int n_write;    /* tokens that the model adds to the prompt first; fewer when the context is full */
+    int n_requests; /* at most 512 */
+    bool no_bos, quiet;
+    FILE *text;  /* where the model's text goes */
+    FILE *trace; /* or NULL */
+    FILE *json;  /* or NULL: an object for each request, those of plain decoding first */
+    const char *json_path;
+} app_compare;
+int app_run_compare(const app_compare *compare);
+
 /* A line of --trace: what a pass did, in all and for each request. */
 void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);
 

@@ -797,6 +797,35 @@ static void test_many_requests(void **state)
     free(trace);
 }
 
+/* Both ways give each request's object; the text that the model wrote is part of the prompt, as far as the context has room. */
+static void test_compare(void **state)
+{
+    (void)state;
+    static const char *const proposers[] = {"none", "ngram"};
+    result r = run_cli("run", "-m", tiny_dir, "-c", "200", "-p", "abc", "--compare", "--write", "9999",
+                       "--parallel", "3", "-n", "30", "--temp", "0.6", "--seed", "5", "--proposer", "ngram",
+                       "--ignore-eos", "--json", "-");
+    expect_success(&r);
+    assert_non_null(strstr(r.err, "3 continuations of a text of 170 tokens\n"));
+    assert_non_null(strstr(r.err, ", identical: yes\n"));
+    json_t *tokens[6];
+    char *rest = NULL, *line = strtok_r(r.out, "\n", &rest);
+    for (int i = 0; i < 6; i++, line = strtok_r(NULL, "\n", &rest)) {
+        assert_non_null(line);
+        json_t *root = parse_json(line);
+        assert_string_equal(string_of(root, "proposer"), proposers[i / 3]);
+        assert_int_equal(integer_of(root, "prompt_tokens"), 170);
+        tokens[i] = json_incref(json_object_get(root, "tokens"));
+        assert_int_equal(json_array_size(tokens[i]), 30);
+        json_decref(root);
+    }
+    assert_null(line);
+    for (int i = 0; i < 3; i++) assert_true(json_equal(tokens[i], tokens[3 + i]));
+    assert_false(json_equal(tokens[0], tokens[1])); /* other seeds */
+    for (int i = 0; i < 6; i++) json_decref(tokens[i]);
+    free_result(&r);
+}
+
 static void test_bad_requests(void **state)
 {
     (void)state;
@@ -1325,6 +1354,7 @@ int main(void)
         cmocka_unit_test(test_interactive),
         cmocka_unit_test(test_proposers),
         cmocka_unit_test(test_many_requests),
+        cmocka_unit_test(test_compare),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_stop_text_and_bias),
         cmocka_unit_test(test_timings_and_quiet),
