@@ -16,7 +16,7 @@ typedef struct output_token {
 struct lf_request {
     lf_engine *engine;
     lf_request *next;      /* in the engine's list, oldest first */
-    int64_t id;
+    int64_t id;            /* of lf_request_id */
     lf_seq seq;            /* seq.kv is NULL while queued and after the end */
     lf_proposer *proposer; /* the engine's; NULL: plain decoding */
     bool active;           /* admitted: has a sequence */
