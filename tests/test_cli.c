@@ -1123,6 +1123,30 @@ static void test_bench_magicdec(void **state)
     }
 }
 
+/* Another engine's plain decoding is the last result of a cell: 9 timed tokens of 2 sequences in half a second. */
+static void test_bench_magicdec_peer(void **state)
+{
+    (void)state;
+    char text_path[512], *last = NULL, *rest = NULL;
+    int n_lines = 0;
+    write_file(temp_path(text_path, "peer-text"), "abc abd acb abc abd acb abc abd acb abc abd", 43);
+    result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "2",
+                       "--context", "40", "--proposer", "ngram", "-n", "10", "--reps", "2", "--peer",
+                       "while read -r line; do echo '{\"seconds\": 0.5, \"engine\": \"another\"}'; done",
+                       "--json", "-");
+    expect_success(&r);
+    for (char *line = strtok_r(r.out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n_lines++)
+        last = line;
+    assert_int_equal(n_lines, 3);
+    json_t *root = parse_json(last);
+    assert_string_equal(string_of(root, "engine"), "another");
+    assert_string_equal(string_of(root, "proposer"), "none");
+    assert_true(fabs(number_of(root, "tps") - 36.0) < 1e-9);
+    assert_true(fabs(number_of(root, "latency_ms") - 500.0 / 9) < 1e-9);
+    json_decref(root);
+    free_result(&r);
+}
+
 /* Prompts as JSON lines; cells that are done are left out, the torn line of a killed run is cut off, and what is not done is added. */
 static void test_bench_magicdec_goes_on(void **state)
 {
@@ -1373,6 +1397,7 @@ int main(void)
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_bench_tokenize),
         cmocka_unit_test(test_bench_magicdec),
+        cmocka_unit_test(test_bench_magicdec_peer),
         cmocka_unit_test(test_bench_magicdec_goes_on),
         cmocka_unit_test(test_bench_kernels_and_load),
         cmocka_unit_test(test_convert_and_quantize),
