@@ -16,6 +16,7 @@ enum {
     N_PAGES = 11, /* of 128 positions: for three of the longest sequences */
     N_SLOTS = 8,
     N_KINDS = 64, /* prompts with their pick parameters */
+    FIRST_CONTINUED = 48,
     N_OUTPUT = 60,
     ROWS_MAX = 56,
     N_STEPS = TESTS_SHORT ? 4000 : 100000,
@@ -90,6 +91,15 @@ static void make_kind(world *w, int i)
     k->pick.seed = (uint64_t)i;
     if (i % 2) k->pick.temperature = 0.3f * (float)(1 + i % 5);
     if (i % 5 == 1) k->pick.repetition_penalty = 1.2f;
+}
+
+/* The last kinds go on where the first ones ended, as a second turn does: pages that those fed to the prefix cache are theirs, too. */
+static void continue_kind(kind *k, const kind *before)
+{
+    const int room = N_CTX - before->n_prompt, n = before->n_output < room ? before->n_output : room;
+    memcpy(k->prompt, before->prompt, (size_t)before->n_prompt * sizeof(int32_t));
+    memcpy(k->prompt + before->n_prompt, before->output, (size_t)n * sizeof(int32_t));
+    k->n_prompt = before->n_prompt + n;
 }
 
 static void open_world(world *w, uint64_t seed)
@@ -193,7 +203,11 @@ static void join(world *w, slot *s)
 {
     static const int widths[] = {0, 1, 2, 3, 5, 8, 12, LF_DRAFT_MAX};
     lf_error err;
-    start(w, s, &w->kinds[draw(w, N_KINDS)], draw(w, N_PROPOSERS + 1) - 1, 1 + draw(w, N_OUTPUT));
+    const kind *k = &w->kinds[draw(w, N_KINDS)];
+    const int to_page_end = LF_PAGE_POS -
+                            k->n_prompt % LF_PAGE_POS; /* the last token is the one that fills a page */
+    start(w, s, k, draw(w, N_PROPOSERS + 1) - 1,
+          to_page_end <= N_OUTPUT && draw(w, 4) == 0 ? to_page_end : 1 + draw(w, N_OUTPUT));
     lf_seq *seq = &s->seq;
     if (draw(w, 4) == 0) s->stop_at = 1 + draw(w, s->n_limit);
     seq->draft_max = widths[draw(w, 8)];
@@ -316,6 +330,7 @@ static void decode_plainly(world *w)
     for (int i = 0; i < N_KINDS; i++) {
         kind *k = &w->kinds[i];
         slot *s = &w->slots[0];
+        if (i >= FIRST_CONTINUED) continue_kind(k, &w->kinds[i - FIRST_CONTINUED]);
         start(w, s, k, -1, N_OUTPUT);
         while (!s->seq.finished) step(w);
         k->n_output = s->n_output;
