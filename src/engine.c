@@ -185,8 +185,9 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
     if (e->logits_max > e->batch_rows) e->logits_max = e->batch_rows;
     e->info.n_threads = params->n_threads ? params->n_threads : lf_threads_processors();
     e->seqs = calloc((size_t)e->n_seqs, sizeof *e->seqs);
+    e->step_seqs = calloc((size_t)e->n_seqs, sizeof *e->step_seqs);
     e->path = lf_strndup(params->model_path, strlen(params->model_path));
-    if (!e->seqs || !e->path) {
+    if (!e->seqs || !e->step_seqs || !e->path) {
         status = lf_fail_memory(err, "an engine", (size_t)e->n_seqs * sizeof *e->seqs);
         goto done;
     }
@@ -194,6 +195,7 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
     LF_TRY(lf_threads_create(&e->threads, e->info.n_threads, params->pin_threads, err));
     LF_TRY(lf_source_open(&source, params->model_path, err));
     LF_TRY(open_model(e, params, &source, err));
+    LF_TRY(lf_engine_make_profile_key(e, err));
     e->info.load_seconds = (double)(lf_clock_ns() - start) * 1e-9;
     *out = e;
 done:
@@ -219,6 +221,8 @@ void lf_engine_close(lf_engine *e)
     lf_model_free(&e->model);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
+    lf_bytes_free(&e->profile_key);
+    free(e->step_seqs);
     free(e->seqs);
     free(e->path);
     free(e);
@@ -238,6 +242,7 @@ void lf_engine_get_info(const lf_engine *e, lf_engine_info *info)
     info->head_dim = c->head_dim;
     info->ffn_dim = c->ffn_dim;
     info->n_vocab = c->n_vocab;
+    info->profile_key = e->profile_key.data;
 }
 
 /* ---- text and tokens ---- */

@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What measuring the cost of passes may take, once, before the first request that lets the engine choose its proposer. */
-static const double PROFILE_SECONDS = 1.0;
-
 /* ---- parameters ---- */
 
 void lf_request_params_init(lf_request_params *p)
@@ -194,12 +191,12 @@ static lf_status find_proposer(lf_proposer **out, lf_engine *e, const char *name
                                  .seqs_max = e->n_seqs,
                                  .pool = e->pool,
                                  .rows_max = e->logits_max,
-                                 .cost = &e->cost,
-                                 .profile_seconds = PROFILE_SECONDS};
+                                 .cost = &e->cost};
     *out = NULL;
     if (index < 0) return LF_OK;
     if (!e->proposers[index]) {
-        const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
+        lf_status status = index == LF_PROPOSER_AUTO ? lf_engine_measure_cost(e, err) : LF_OK;
+        if (status == LF_OK) status = lf_proposer_open(&e->proposers[index], index, &env, err);
         if (status != LF_OK) return status;
         if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
     }
@@ -240,10 +237,16 @@ lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_par
         while (*link) link = &(*link)->next;
         *link = r;
     }
+    r->id = e->n_submitted++;
     *out = r;
 done:
     if (status != LF_OK && r) free_request(r);
     return status;
+}
+
+int64_t lf_request_id(const lf_request *r)
+{
+    return r->id;
 }
 
 /* ---- the end ---- */
@@ -505,6 +508,22 @@ static void settle_requests(lf_engine *e, int n_seqs)
     }
 }
 
+/* What each of the n sequences had of the pass, before what finished is settled. */
+static void collect_step_seqs(const lf_engine *e, int n)
+{
+    lf_step_seq *out = e->step_seqs;
+    for (int i = 0; i < n; i++) {
+        const lf_seq_step *s = &e->seqs[i]->step;
+        if (s->rows > 0)
+            *out++ = (lf_step_seq){.id = ((lf_request *)e->seqs[i]->cookie)->id,
+                                   .rows = s->rows,
+                                   .proposer = s->proposer,
+                                   .proposed = s->proposed,
+                                   .accepted = s->accepted,
+                                   .emitted = s->emitted};
+    }
+}
+
 static void fill_step_info(const lf_engine *e, const lf_step *step, lf_step_info *info)
 {
     *info = (lf_step_info){.size = sizeof *info,
@@ -517,7 +536,8 @@ static void fill_step_info(const lf_engine *e, const lf_step *step, lf_step_info
                            .active = e->n_active,
                            .propose_seconds = (double)step->propose_ns * 1e-9,
                            .forward_seconds = (double)step->forward_ns * 1e-9,
-                           .pick_seconds = (double)step->pick_ns * 1e-9};
+                           .pick_seconds = (double)step->pick_ns * 1e-9,
+                           .seqs = e->step_seqs};
     for (const lf_request *r = e->requests; r; r = r->next) info->queued += !r->active;
 }
 
@@ -535,6 +555,7 @@ lf_status lf_engine_step(lf_engine *e, bool *busy, lf_step_info *info, lf_error 
         (void)lf_prefix_evict(e->prefix, e->batch_rows / LF_PAGE_POS + 2 * n);
         status = lf_round_step(e->round, e->seqs, n, &step, err);
         e->stepping = false;
+        if (info) collect_step_seqs(e, n);
         settle_requests(e, n);
     }
     if (info) fill_step_info(e, &step, info);

@@ -81,6 +81,7 @@ static void plan_candidates(lf_round *r, lf_seq *const *seqs, int n_seqs)
     int n_decoding = 0;
     for (int i = 0; i < n_seqs; i++) {
         seqs[i]->n_wanted = seqs[i]->n_candidates = 0;
+        seqs[i]->step = (lf_seq_step){.proposer = "none"};
         n_decoding += !seqs[i]->finished && n_pending(seqs[i]) == 1;
     }
     if (n_decoding == 0) return;
@@ -91,6 +92,7 @@ static void plan_candidates(lf_round *r, lf_seq *const *seqs, int n_seqs)
         const int left = seq->len_max - (int)seq->tokens.len - 1;
         seq->n_wanted = min_int(min_int(seq->draft_max, share), left);
         if (seq->n_wanted < 0) seq->n_wanted = 0;
+        if (seq->n_wanted > 0) seq->step.proposer = seq->proposer->ops->name;
     }
 }
 
@@ -147,6 +149,8 @@ static void add_part(lf_round *r, lf_seq *seq, int n_rows, lf_step *step)
         step->decode_rows += 1 + seq->n_candidates;
     else
         step->prefill_rows += n_rows;
+    seq->step.rows = n_rows + seq->n_candidates;
+    seq->step.proposed = seq->n_candidates;
     step->proposed += seq->n_candidates;
     step->n_seqs++;
 }
@@ -225,6 +229,8 @@ static void settle(lf_round *r, const part *p, lf_step *step)
     seq->passes++;
     seq->proposed += seq->n_candidates;
     seq->accepted += n_accepted;
+    seq->step.accepted = n_accepted;
+    seq->step.emitted = v.n_emitted;
     step->accepted += n_accepted;
     step->emitted += v.n_emitted;
     if (seq->proposer && seq->proposer->ops->observe) seq->proposer->ops->observe(seq->proposer, seq, &v);
