@@ -165,6 +165,13 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
     LF_TRY(lf_forward_create(&e->forward, &e->model, &e->kernels, e->threads, &shape.layout, e->batch_rows,
                              e->logits_max, err));
     LF_TRY(lf_round_create(&e->round, e->forward, c, e->n_seqs, e->batch_rows, e->logits_max, err));
+    const lf_sched_params sched = {.pool = e->pool,
+                                   .prefix = e->prefix,
+                                   .round = e->round,
+                                   .n_ctx = e->info.n_ctx,
+                                   .n_seqs = e->n_seqs,
+                                   .batch_rows = e->batch_rows};
+    LF_TRY(lf_sched_create(&e->sched, &sched, err));
 done:
     return status;
 }
@@ -184,10 +191,9 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
                                                                               : CANDIDATES_MIN);
     if (e->logits_max > e->batch_rows) e->logits_max = e->batch_rows;
     e->info.n_threads = params->n_threads ? params->n_threads : lf_threads_processors();
-    e->seqs = calloc((size_t)e->n_seqs, sizeof *e->seqs);
     e->path = lf_strndup(params->model_path, strlen(params->model_path));
-    if (!e->seqs || !e->path) {
-        status = lf_fail_memory(err, "an engine", (size_t)e->n_seqs * sizeof *e->seqs);
+    if (!e->path) {
+        status = lf_fail_memory(err, "an engine", strlen(params->model_path));
         goto done;
     }
     lf_kernels_init(&e->kernels, lf_cpu_flags() & params->cpu_mask);
@@ -210,7 +216,9 @@ int lf_pages_for(int n_positions)
 void lf_engine_close(lf_engine *e)
 {
     if (!e) return;
-    while (e->requests) lf_request_cancel(e->requests); /* the caller still frees them */
+    if (e->sched) /* the caller still frees the requests */
+        while (lf_sched_first(e->sched)) lf_request_cancel(lf_sched_first(e->sched)->seq->cookie);
+    lf_sched_free(e->sched);
     for (int i = 0; i < LF_PROPOSER_COUNT; i++) lf_proposer_close(e->proposers[i]);
     lf_round_free(e->round);
     lf_forward_free(e->forward);
@@ -219,7 +227,6 @@ void lf_engine_close(lf_engine *e)
     lf_model_free(&e->model);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
-    free(e->seqs);
     free(e->path);
     free(e);
 }
