@@ -16,11 +16,11 @@ typedef struct output_token {
 
 struct lf_request {
     lf_engine *engine;
-    lf_seq seq;            /* seq.kv is NULL while queued and after the end */
-    lf_job job;            /* of the scheduler, until the end */
-    lf_proposer *proposer; /* the engine's; NULL: plain decoding */
+    lf_seq seq; /* seq.kv is NULL while queued and after the end */
+    lf_job job; /* of the scheduler, until the end */
     bool in_callback;
     bool cancel_asked, stopped, failed; /* how the sequence will end, or did */
+    bool abandoned;                     /* to be freed when it has ended */
     lf_finish finish;
     lf_error err; /* of LF_FINISH_ERROR */
 
@@ -60,6 +60,7 @@ struct lf_engine {
     lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
     lf_cost cost;                              /* of passes, measured for the proposer `auto` */
     lf_sched *sched;                           /* of every unfinished request */
+    lf_engine_stats stats;                     /* what lf_engine_get_stats does not compute when asked */
     int n_seqs, batch_rows, logits_max;
     bool stepping;
     lf_engine_info info;
@@ -73,6 +74,10 @@ lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids,
  * no text. */
 lf_status lf_append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
                          lf_error *err);
+
+/* The engine's proposer of an index, which is opened, and for `auto` passes are measured, if it is not yet: lf_find_proposer_fn with
+ * the engine as its cookie. */
+lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf_error *err);
 
 /* Pages that a sequence of n positions can come to hold: those of its positions, and one for the copy of a shared page. */
 int lf_pages_for(int n_positions);

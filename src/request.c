@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What measuring the cost of passes may take, once, before the first request that lets the engine choose its proposer. */
-static const double PROFILE_SECONDS = 1.0;
-
 /* ---- parameters ---- */
 
 void lf_request_params_init(lf_request_params *p)
@@ -147,7 +144,7 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->len_max = p->n_predict >= 0 && p->n_predict < n_ctx + 1 - n_prompt ? n_prompt + p->n_predict
                                                                             : n_ctx + 1;
     seq->n_prompt = n_prompt;
-    seq->draft_max = r->proposer ? p->draft_max : 0;
+    seq->draft_max = strcmp(p->proposer, "none") != 0 ? p->draft_max : 0;
     seq->selection = (lf_selection)find_selection(p->selection);
     seq->sparse_budget = p->sparse_budget;
     seq->pick = (lf_pick_params){.temperature = p->temperature,
@@ -166,9 +163,8 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->emit = emit;
     seq->cookie = r;
     r->job = (lf_job){.seq = seq,
-                      .proposer = r->proposer,
+                      .i_proposer = lf_proposer_find(p->proposer),
                       .no_prefix_cache = p->no_prefix_cache,
-                      .pages_max = lf_pages_for(seq->len_max < n_ctx ? seq->len_max : n_ctx),
                       .err = &r->err};
 }
 
@@ -186,45 +182,18 @@ static void free_request(lf_request *r)
     free(r);
 }
 
-/* The engine's proposer of that name, opened if it is not yet; NULL for "none". */
-static lf_status find_proposer(lf_proposer **out, lf_engine *e, const char *name, lf_error *err)
-{
-    const int index = lf_proposer_find(name);
-    const lf_proposer_env env = {.forward = e->forward,
-                                 .config = &e->model.config,
-                                 .threads = e->threads,
-                                 .n_ctx = e->info.n_ctx,
-                                 .seqs_max = e->n_seqs,
-                                 .pool = e->pool,
-                                 .rows_max = e->logits_max,
-                                 .cost = &e->cost,
-                                 .profile_seconds = PROFILE_SECONDS};
-    *out = NULL;
-    if (index < 0) return LF_OK;
-    if (!e->proposers[index]) {
-        const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
-        if (status != LF_OK) return status;
-        if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
-    }
-    *out = e->proposers[index];
-    return LF_OK;
-}
-
 lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_params *p, lf_error *err)
 {
     lf_status status = LF_OK;
-    lf_proposer *proposer;
     lf_request *r = NULL;
     *out = NULL;
     LF_TRY(check_params(e, p, err));
-    LF_TRY(find_proposer(&proposer, e, p->proposer, err));
     r = calloc(1, sizeof *r);
     if (!r) {
         status = lf_fail_memory(err, "a request", sizeof *r);
         goto done;
     }
-    *r = (lf_request){
-        .engine = e, .proposer = proposer, .submitted_ns = lf_clock_ns(), .detok.started = true};
+    *r = (lf_request){.engine = e, .submitted_ns = lf_clock_ns(), .detok.started = true};
     if (!copy_params(r, p)) {
         status = lf_fail_memory(err, "a request", sizeof *r);
         goto done;
@@ -238,8 +207,9 @@ lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_par
     if (p->n_predict == 0) { /* nothing to do, but the prompt was checked */
         r->finish = LF_FINISH_LENGTH;
         r->job.admitted_ns = r->prefilled_ns = r->finished_ns = r->submitted_ns;
+        e->stats.finished[LF_FINISH_LENGTH]++;
     } else {
-        lf_sched_submit(e->sched, &r->job);
+        LF_TRY(lf_sched_submit(e->sched, &r->job, err));
     }
     *out = r;
 done:
@@ -257,6 +227,7 @@ static void end_request(lf_request *r, lf_finish finish)
     r->finished_ns = lf_clock_ns();
     if (!r->job.admitted_ns) r->job.admitted_ns = r->finished_ns;
     if (!r->prefilled_ns) r->prefilled_ns = r->finished_ns;
+    r->engine->stats.finished[finish]++;
     lf_sched_remove(r->engine->sched, &r->job);
 }
 
@@ -276,8 +247,11 @@ void lf_request_free(lf_request *r)
 {
     if (!r) return;
     assert(!r->in_callback);
-    if (r->finish == LF_FINISH_NONE) end_request(r, LF_FINISH_CANCEL);
-    free_request(r);
+    lf_request_cancel(r);
+    if (r->finish == LF_FINISH_NONE)
+        r->abandoned = true; /* the round still works on it */
+    else
+        free_request(r);
 }
 
 /* ---- tokens ---- */
@@ -358,6 +332,7 @@ static void record_token(lf_request *r, int32_t id, const float *logits, bool pr
                           r->n_top);
     r->ids.data[r->ids.len++] = id;
     r->text_sent = text_end;
+    r->engine->stats.output_tokens++;
 }
 
 /* Tells of a prompt that moved to `done` tokens. */
@@ -409,28 +384,38 @@ static void flush_text(lf_request *r)
 
 /* ---- stepping ---- */
 
-/* Tells of prompts that moved, and ends what the pass finished. */
+static lf_finish finish_of(const lf_request *r)
+{
+    return r->failed         ? LF_FINISH_ERROR
+           : r->cancel_asked ? LF_FINISH_CANCEL
+           : r->stopped      ? LF_FINISH_STOP
+                             : LF_FINISH_LENGTH;
+}
+
+/* Tells of a prompt that moved, and ends what the pass finished. A callback may end the request, or any other. */
+static void settle_request(lf_request *r)
+{
+    const int len = lf_kv_seq_len(r->seq.kv);
+    tell_prefill(r, len < r->seq.n_prompt ? len : r->seq.n_prompt);
+    if (!r->seq.finished || r->finish != LF_FINISH_NONE) return;
+    if (r->seq.not_finite)
+        r->failed = lf_fail(&r->err, LF_EFORMAT, "%s: the logits at position %zu are not finite",
+                            r->engine->path, r->seq.tokens.len) != LF_OK;
+    if (!r->failed) flush_text(r);
+    end_request(r, finish_of(r));
+}
+
 static void settle_requests(lf_engine *e)
 {
-    int n;
-    lf_job *const *jobs = lf_sched_stepped(e->sched, &n);
-    for (int i = 0; i < n; i++) {
-        lf_request *r = jobs[i]->seq->cookie;
-        if (jobs[i]->failed) {
+    for (int i = 0; i < lf_sched_n_stepped(e->sched); i++) {
+        const lf_job *job = lf_sched_stepped(e->sched, i);
+        if (!job) continue;
+        lf_request *r = job->seq->cookie;
+        if (job->failed)
             end_request(r, LF_FINISH_ERROR);
-            continue;
-        }
-        const int len = lf_kv_seq_len(r->seq.kv);
-        tell_prefill(r, len < r->seq.n_prompt ? len : r->seq.n_prompt);
-        if (!r->seq.finished) continue;
-        if (r->seq.not_finite)
-            r->failed = lf_fail(&r->err, LF_EFORMAT, "%s: the logits at position %zu are not finite", e->path,
-                                r->seq.tokens.len) != LF_OK;
-        if (!r->failed) flush_text(r);
-        end_request(r, r->failed         ? LF_FINISH_ERROR
-                       : r->cancel_asked ? LF_FINISH_CANCEL
-                       : r->stopped      ? LF_FINISH_STOP
-                                         : LF_FINISH_LENGTH);
+        else
+            settle_request(r);
+        if (r->abandoned) free_request(r);
     }
 }
 
@@ -453,13 +438,16 @@ static void fill_step_info(const lf_engine *e, const lf_step *step, lf_step_info
 lf_status lf_engine_step(lf_engine *e, bool *busy, lf_step_info *info, lf_error *err)
 {
     lf_step step;
+    const int64_t preemptions = e->stats.preemptions;
     assert(!e->stepping);
     *busy = lf_sched_first(e->sched) != NULL;
     e->stepping = true;
     const lf_status status = lf_sched_step(e->sched, &step, err);
     e->stepping = false;
     settle_requests(e);
-    if (info) fill_step_info(e, &step, info);
+    if (!info) return status;
+    fill_step_info(e, &step, info);
+    info->preempted = (int)(e->stats.preemptions - preemptions);
     return status;
 }
 
@@ -527,6 +515,8 @@ void lf_request_get_result(const lf_request *r, lf_request_result *result)
         .accepted = r->seq.accepted,
         .fast_forwarded = n_states > 0 ? (double)n_emitted / n_states : 0,
         .stationary = r->seq.stationary,
+        .preemptions = r->job.preemptions,
+        .ttft_seconds = n_emitted > 0 ? (double)(prefilled - r->submitted_ns) * 1e-9 : 0.0,
         .queue_seconds = (double)(admitted - r->submitted_ns) * 1e-9,
         .prefill_seconds = (double)(prefilled - admitted) * 1e-9,
         .decode_seconds = (double)((r->finished_ns ? r->finished_ns : now) - prefilled) * 1e-9};

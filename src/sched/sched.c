@@ -1,25 +1,16 @@
-#include "sched/sched.h"
+#include "sched/sched_int.h"
 
 #include "base/clock.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-struct lf_sched {
-    lf_sched_params params;
-    lf_job *jobs;     /* every one, oldest first */
-    lf_job **stepped; /* (n_seqs) those of the last step, n_stepped */
-    lf_seq **seqs;    /* (n_seqs) their sequences, for the round */
-    int n_stepped;
-    int n_active, n_jobs, pages_promised;
-};
-
 lf_status lf_sched_create(lf_sched **out, const lf_sched_params *params, lf_error *err)
 {
     lf_sched *s = calloc(1, sizeof *s);
     *out = NULL;
     if (!s) return lf_fail_memory(err, "a scheduler", sizeof *s);
-    s->params = *params;
+    s->p = *params;
     s->stepped = calloc((size_t)params->n_seqs, sizeof *s->stepped);
     s->seqs = calloc((size_t)params->n_seqs, sizeof *s->seqs);
     if (!s->stepped || !s->seqs) {
@@ -33,7 +24,7 @@ lf_status lf_sched_create(lf_sched **out, const lf_sched_params *params, lf_erro
 void lf_sched_free(lf_sched *s)
 {
     if (!s) return;
-    assert(!s->jobs);
+    assert(!s->first);
     free(s->stepped);
     free(s->seqs);
     free(s);
@@ -41,88 +32,82 @@ void lf_sched_free(lf_sched *s)
 
 /* ---- the queue ---- */
 
-void lf_sched_submit(lf_sched *s, lf_job *job)
+lf_status lf_sched_submit(lf_sched *s, lf_job *job, lf_error *err)
 {
-    lf_job **link = &s->jobs;
-    while (*link) link = &(*link)->next;
-    *link = job;
+    if (s->p.queue_max > 0 && s->n_jobs - s->p.n_seqs >= s->p.queue_max)
+        return lf_fail(err, LF_ELIMIT, "queue: %d requests are decoded and %d wait, which is all that may",
+                       s->n_active, s->n_jobs - s->n_active);
+    job->prev = s->last;
+    job->next = NULL;
+    if (s->last)
+        s->last->next = job;
+    else
+        s->first = job;
+    s->last = job;
     s->n_jobs++;
+    return LF_OK;
 }
 
 void lf_sched_remove(lf_sched *s, lf_job *job)
 {
-    lf_job **link = &s->jobs;
-    while (*link && *link != job) link = &(*link)->next;
-    assert(*link);
-    *link = job->next;
-    job->next = NULL;
+    if (job->active) lf_sched_deactivate(s, job);
+    for (int i = 0; i < s->n_stepped; i++)
+        if (s->stepped[i] == job) s->stepped[i] = NULL;
+    if (s->blocked == job) s->blocked = NULL;
+    if (job->prev)
+        job->prev->next = job->next;
+    else
+        s->first = job->next;
+    if (job->next)
+        job->next->prev = job->prev;
+    else
+        s->last = job->prev;
+    job->prev = job->next = NULL;
     s->n_jobs--;
-    if (!job->active) return;
-    lf_seq *seq = job->seq;
-    if (!job->no_prefix_cache) lf_prefix_insert(s->params.prefix, seq->kv, seq->tokens.data);
-    if (job->proposer) job->proposer->ops->detach(job->proposer, seq);
-    lf_kv_seq_close(seq->kv);
-    seq->kv = NULL;
-    job->active = false;
-    s->n_active--;
-    s->pages_promised -= job->pages_max;
-}
-
-/* ---- admission ---- */
-
-static lf_status admit(lf_sched *s, lf_job *job, lf_error *err)
-{
-    lf_seq *seq = job->seq;
-    lf_status status = lf_kv_seq_open(&seq->kv, s->params.pool, s->params.n_ctx, err);
-    if (status != LF_OK) return status;
-    if (job->proposer) {
-        status = job->proposer->ops->attach(job->proposer, seq, err);
-        if (status != LF_OK) {
-            lf_kv_seq_close(seq->kv);
-            seq->kv = NULL;
-            return status;
-        }
-        seq->proposer = job->proposer;
-    }
-    /* the last prompt token is always computed: its logits are needed */
-    if (!job->no_prefix_cache)
-        job->cached_tokens = lf_prefix_attach(s->params.prefix, seq->kv, seq->tokens.data, seq->n_prompt - 1);
-    job->active = true;
-    job->admitted_ns = lf_clock_ns();
-    s->n_active++;
-    s->pages_promised += job->pages_max;
-    return LF_OK;
-}
-
-/* First come, first served: one that does not fit holds back those behind it, so that it is not starved. One that fails has the
- * place of this step. */
-static void admit_waiting(lf_sched *s)
-{
-    int n_failed = 0;
-    for (lf_job *job = s->jobs; job; job = job->next) {
-        if (job->active) continue;
-        if (s->n_active + n_failed >= s->params.n_seqs ||
-            s->pages_promised + job->pages_max > lf_kv_pool_n_pages(s->params.pool))
-            break;
-        job->failed = admit(s, job, job->err) != LF_OK;
-        n_failed += job->failed;
-    }
 }
 
 /* ---- stepping ---- */
 
-/* Fills in the jobs of the step: first those that are active, for the round, then those that have failed. */
-static int collect_jobs(lf_sched *s)
+/* The active jobs, for the pass. */
+static int collect_active(lf_sched *s)
 {
     int n = 0;
-    for (lf_job *job = s->jobs; job; job = job->next) {
+    for (lf_job *job = s->first; n < s->n_active; job = job->next) {
         if (!job->active) continue;
         s->seqs[n] = job->seq;
         s->stepped[n++] = job;
     }
-    s->n_stepped = n;
-    for (lf_job *job = s->jobs; job; job = job->next)
-        if (job->failed) s->stepped[s->n_stepped++] = job;
+    return n;
+}
+
+/* Makes slots for n rows of a sequence, at the cost of the prefix cache. */
+static bool reserve_rows(lf_sched *s, lf_seq *seq, int n)
+{
+    return lf_prefix_evict(s->p.prefix, lf_kv_seq_missing(seq->kv, n)) &&
+           lf_kv_seq_reserve(seq->kv, n, NULL) == LF_OK;
+}
+
+static void preempt(lf_sched *s, lf_job *job)
+{
+    lf_sched_deactivate(s, job);
+    job->preemptions++;
+    s->p.stats->preemptions++;
+}
+
+/* Makes slots for the rows of the plan, oldest first, at the cost of those that came last; then for candidates, at nobody's. Returns
+ * how many sequences are left. */
+static int reserve_plan(lf_sched *s, int n)
+{
+    for (int i = 0; i < n; i++) {
+        while (i < n && !reserve_rows(s, s->seqs[i], s->seqs[i]->n_rows)) preempt(s, s->stepped[--n]);
+        assert(n > 0);
+    }
+    for (int i = 0; i < n; i++) {
+        lf_seq *seq = s->seqs[i];
+        if (seq->n_wanted == 0 || reserve_rows(s, seq, seq->n_rows + seq->n_wanted)) continue;
+        seq->n_wanted = 0;
+        seq->skip = LF_SKIP_PAGES;
+    }
     return n;
 }
 
@@ -130,32 +115,51 @@ static int collect_jobs(lf_sched *s)
 static void feed_prefix(lf_sched *s, lf_job *job)
 {
     if (job->prefix_fed || job->no_prefix_cache || lf_kv_seq_len(job->seq->kv) < job->seq->n_prompt) return;
-    lf_prefix_insert(s->params.prefix, job->seq->kv, job->seq->tokens.data);
+    lf_prefix_insert(s->p.prefix, job->seq->kv, job->seq->tokens.data);
     job->prefix_fed = true;
+}
+
+/* Those that failed to be admitted follow those that were in the pass. */
+static void collect_failed(lf_sched *s, int n)
+{
+    s->n_stepped = n + s->n_failed;
+    for (lf_job *job = s->first; n < s->n_stepped; job = job->next)
+        if (job->failed) s->stepped[n++] = job;
 }
 
 lf_status lf_sched_step(lf_sched *s, lf_step *step, lf_error *err)
 {
+    const int64_t start = lf_clock_ns();
     *step = (lf_step){0};
-    admit_waiting(s);
-    const int n = collect_jobs(s);
-    if (n == 0) return LF_OK;
-    /* what the pass may take: whole pages of its rows, one begun page and one copy for each sequence */
-    (void)lf_prefix_evict(s->params.prefix, s->params.batch_rows / LF_PAGE_POS + 2 * n);
-    const lf_status status = lf_round_step(s->params.round, s->seqs, n, step, err);
-    for (int i = 0; i < n; i++) feed_prefix(s, s->stepped[i]);
+    lf_sched_admit(s);
+    int n = collect_active(s);
+    lf_status status = LF_OK;
+    if (n > 0) {
+        lf_plan_rows(s->seqs, n, &s->p.rows);
+        n = reserve_plan(s, n);
+        const int64_t planned = lf_clock_ns();
+        status = lf_round_run(s->p.round, s->seqs, n, step, err);
+        for (int i = 0; i < n; i++) feed_prefix(s, s->stepped[i]);
+        if (status == LF_OK) lf_sched_count(s, n, step, planned - start);
+    }
+    collect_failed(s, n);
     return status;
 }
 
-lf_job *const *lf_sched_stepped(const lf_sched *s, int *n)
+int lf_sched_n_stepped(const lf_sched *s)
 {
-    *n = s->n_stepped;
-    return s->stepped;
+    return s->n_stepped;
+}
+
+lf_job *lf_sched_stepped(const lf_sched *s, int i)
+{
+    assert(i >= 0 && i < s->n_stepped);
+    return s->stepped[i];
 }
 
 lf_job *lf_sched_first(const lf_sched *s)
 {
-    return s->jobs;
+    return s->first;
 }
 
 int lf_sched_n_active(const lf_sched *s)
