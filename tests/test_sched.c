@@ -208,7 +208,7 @@ static void check_pages(const lf_engine *e)
 typedef struct before {
     const lf_job *job;
     bool active, waited;
-    int len;
+    int len, preemptions;
     size_t n_tokens;
 } before;
 
@@ -220,6 +220,7 @@ static int look_before(const lf_engine *e, before *jobs)
                              .active = job->active,
                              .waited = job->reader != NULL,
                              .len = job->active ? lf_kv_seq_len(job->seq->kv) : 0,
+                             .preemptions = job->preemptions,
                              .n_tokens = job->seq->tokens.len};
     return n;
 }
@@ -229,6 +230,18 @@ static bool is_open(const lf_engine *e, const lf_job *job)
     const lf_job *other = lf_sched_first(e->sched);
     while (other && other != job) other = other->next;
     return other != NULL;
+}
+
+/* Who was admitted was not given away for it, nor were candidates: there was room for the round. */
+static void check_room(const lf_engine *e, const before *jobs, int n, const lf_engine_stats *stats)
+{
+    bool admitted = false;
+    for (int i = 0; i < n; i++)
+        if (is_open(e, jobs[i].job) && !jobs[i].active)
+            admitted = admitted || jobs[i].job->active || jobs[i].job->preemptions > jobs[i].preemptions;
+    if (!admitted) return;
+    assert_int_equal(stats_of(e).preemptions, stats->preemptions);
+    assert_int_equal(stats_of(e).skipped[LF_SKIP_PAGES], stats->skipped[LF_SKIP_PAGES]);
 }
 
 /* Nobody starves: every active job that decodes got a token, unless it was preempted, which only the last ones are; the first that
@@ -322,9 +335,11 @@ static void run_load(int n_seqs, int n_pages, int n_steps, uint64_t rng, int64_t
             c->request = NULL;
         }
         const int n = look_before(e, jobs);
+        const lf_engine_stats stats = stats_of(e);
         (void)step(e);
         check_pages(e);
         check_progress(e, jobs, n);
+        check_room(e, jobs, n, &stats);
     }
     for (int i = 0; i < OPEN_MAX; i++) {
         if (!clients[i].request) continue;
@@ -384,14 +399,18 @@ static void test_the_last_comer_gives_way(void **state)
         const lf_engine_params ep = scarce_params(N);
         lf_engine *e = open_engine(&ep);
         lf_request *r[N];
-        for (int i = 0; i < N; i++) {
-            lf_request_params p = request_params(a, proposers[k / 2]);
-            p.no_prefix_cache = k % 2;
-            submit(&r[i], e, &p);
-        }
+        lf_request_params p = request_params(a, proposers[k / 2]);
+        p.no_prefix_cache = k % 2;
+        for (int i = 0; i < N; i++) submit(&r[i], e, &p);
         int preempted = 0, told = 0;
         while (stats_of(e).active + stats_of(e).queued > 0) {
-            preempted += step(e).preempted;
+            before jobs[N];
+            bool at_border = false; /* one needs a page for its last token, not for its candidates only */
+            for (int i = 0, n = look_before(e, jobs); i < n; i++)
+                at_border = at_border || (jobs[i].active && jobs[i].len % LF_PAGE_POS == 0);
+            const int more = step(e).preempted;
+            if (p.no_prefix_cache) assert_true(more == 0 || at_border);
+            preempted += more;
             check_pages(e);
         }
         for (int i = 0; i < N; i++) {
@@ -479,6 +498,30 @@ static void test_the_reader_may_leave(void **state)
     check_output(r[2], &asks[0], true);
     for (int i = 0; i < 3; i++) lf_request_free(r[i]);
     lf_engine_close(e);
+}
+
+/* What one that waits will need besides what it shares is kept from those behind it. */
+static void test_the_waiting_keep_their_pages(void **state)
+{
+    (void)state;
+    for (int n_pages = 5; n_pages <= 6; n_pages++) {
+        lf_engine_params ep = engine_params(3, n_pages);
+        ep.n_ctx = 4 * LF_PAGE_POS;
+        lf_engine *e = open_engine(&ep);
+        lf_request *r[3];
+        lf_request_params p = request_params(find_long(), "none");
+        p.n_ids = 300; /* three pages to be read, of which the second request shares two */
+        submit(&r[0], e, &p);
+        submit(&r[1], e, &p);
+        p.n_ids = 10;
+        p.no_prefix_cache = true;
+        submit(&r[2], e, &p);
+        (void)step(e);
+        assert_true(r[0]->job.active && r[1]->job.reader);
+        assert_int_equal(r[2]->job.active, n_pages == 6);
+        for (int i = 0; i < 3; i++) lf_request_free(r[i]);
+        lf_engine_close(e);
+    }
 }
 
 /* ---- rows ---- */
@@ -635,6 +678,7 @@ static void test_callbacks_may_meddle(void **state)
     for (int place = 0; place < 3; place++)
         for (int in_prefill = 0; in_prefill < 2; in_prefill++)
             for (int n_seqs = 1; n_seqs <= 3; n_seqs++) {
+                const long live = oom_live();
                 const lf_engine_params ep = engine_params(n_seqs, 0);
                 lf_engine *e = open_engine(&ep);
                 lf_request *victims[3] = {NULL}, *own = NULL;
@@ -664,6 +708,7 @@ static void test_callbacks_may_meddle(void **state)
                 lf_request_free(victims[0]);
                 lf_request_free(victims[2]);
                 lf_engine_close(e);
+                assert_int_equal(oom_live(), live);
             }
 }
 
@@ -838,6 +883,7 @@ int main(void)
         cmocka_unit_test(test_the_last_comer_gives_way),
         cmocka_unit_test(test_one_prompt_is_read_once),
         cmocka_unit_test(test_the_reader_may_leave),
+        cmocka_unit_test(test_the_waiting_keep_their_pages),
         cmocka_unit_test(test_neither_prompts_nor_candidates_starve_others),
         cmocka_unit_test(test_plans_keep_the_rule),
         cmocka_unit_test(test_callbacks_may_meddle),

@@ -136,7 +136,6 @@ static verdict admit(lf_sched *s, lf_job *job, int kept)
         s->p.stats->cached_tokens += job->cached_tokens;
     }
     job->active = true;
-    job->prefix_fed = false;
     s->n_active++;
     return ADMITTED;
 }

@@ -111,14 +111,6 @@ static int reserve_plan(lf_sched *s, int n)
     return n;
 }
 
-/* Shares the pages of a prompt as soon as it is whole. */
-static void feed_prefix(lf_sched *s, lf_job *job)
-{
-    if (job->prefix_fed || job->no_prefix_cache || lf_kv_seq_len(job->seq->kv) < job->seq->n_prompt) return;
-    lf_prefix_insert(s->p.prefix, job->seq->kv, job->seq->tokens.data);
-    job->prefix_fed = true;
-}
-
 /* Those that failed to be admitted follow those that were in the pass. */
 static void collect_failed(lf_sched *s, int n)
 {
@@ -139,7 +131,6 @@ lf_status lf_sched_step(lf_sched *s, lf_step *step, lf_error *err)
         n = reserve_plan(s, n);
         const int64_t planned = lf_clock_ns();
         status = lf_round_run(s->p.round, s->seqs, n, step, err);
-        for (int i = 0; i < n; i++) feed_prefix(s, s->stepped[i]);
         if (status == LF_OK) lf_sched_count(s, n, step, planned - start);
     }
     collect_failed(s, n);

@@ -40,7 +40,6 @@ struct lf_job {
     int reader_len;
     bool active;       /* admitted: has a sequence of the cache */
     bool failed;       /* could not be admitted; the owner removes it */
-    bool prefix_fed;   /* the prompt's pages are in the prefix cache */
     int cached_tokens; /* of the prompt, not computed when it was first admitted */
     int preemptions;
     int64_t admitted_ns; /* first; 0: not yet */
