@@ -870,9 +870,9 @@ static void test_overhead(void **state)
     }
     double seconds[STEPS];
     for (int i = 0; i < STEPS; i++) {
-        const double before = stats_of(e).schedule_seconds;
+        const double so_far = stats_of(e).schedule_seconds;
         (void)step(e);
-        seconds[i] = stats_of(e).schedule_seconds - before;
+        seconds[i] = stats_of(e).schedule_seconds - so_far;
     }
     qsort(seconds, STEPS, sizeof *seconds, compare_seconds);
     print_message("scheduling a step of %d sequences, %d queued: %.1f us in the middle, %.1f at most\n",
