@@ -254,6 +254,13 @@ FILE *app_open_json(const char *path)
     return f;
 }
 
+FILE *app_append_json(const char *path)
+{
+    FILE *f = fopen(path, "a");
+    if (!f) (void)fail_json(path);
+    return f;
+}
+
 int app_write_json(FILE *f, const char *path, json_t *object)
 {
     errno = ENOMEM; /* why there is no object, or why it cannot be dumped */
