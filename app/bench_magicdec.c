@@ -373,7 +373,7 @@ int app_bench_magicdec(int argc, char **argv)
         "Measures speculation over plain decoding: every sequence of a batch goes on from its own part of a text; all "
         "settings go on from the same prompts and take turns, and their outputs are compared with plain "
         "decoding's.\v"
-        "Lists are separated by commas. Reading the prompts is not timed. A speed-up is the median over repetitions, each "
+        "Lists are separated by commas. Reading the prompts is not timed, nor is what follows when the first sequence is done. A speed-up is the median over repetitions, each "
         "against plain decoding of the same one; \"of best\" is auto's speed over that of the best other setting of the cell.",
         NULL,
         NULL,

@@ -292,7 +292,7 @@ static lf_status start_run(bench_faithful *f, const draft_cache *cache, const be
         s->tokens[n] = lf_pick(l->picker, lf_forward_logits(l->forward, i), s->tokens, n, &s->seq.pick);
         LF_TRY(check_pick(s->tokens[n], err));
         s->seq.tokens.len++;
-        s->n_output = s->n_untimed = 1;
+        s->n_output = 1;
     }
 done:
     return status;
@@ -375,6 +375,7 @@ static lf_status accept(bench_faithful *f, int g, bench_run *run, lf_error *err)
         f->accepted[i] = a;
         s->seq.tokens.len += (size_t)a + 1;
         s->n_output += a + 1;
+        s->n_timed += a + 1;
         run->n_timed += a + 1;
         bench_run_count(run, g, a);
     }
@@ -442,7 +443,6 @@ lf_status bench_faithful_run(bench_lab *l, const bench_setting *setting, bench_r
     const int64_t start = lf_clock_ns();
     while (!has_ended(l)) LF_TRY(run_round(f, setting, run, err));
     run->seconds = (double)(lf_clock_ns() - start) * 1e-9;
-    for (int i = 0; i < l->batch; i++) l->subjects[i].seconds = run->seconds;
     (void)lf_kv_page_bytes(&l->shape, &page_bytes);
     *draft_bytes = (double)page_bytes * l->batch *
                    ((cache->n + l->o->n_tokens + LF_PAGE_POS - 1) / LF_PAGE_POS);

@@ -65,36 +65,41 @@ static void end_subject(bench_subject *s)
     s->seq = (lf_seq){0};
 }
 
-/* Steps until every sequence has its tokens. The first steps, which read the rest of the prompts, are not timed. */
+/* Adds a pass that all sequences were in. */
+static void add_pass(bench_lab *l, bench_run *run, const lf_step *step)
+{
+    run->n_timed += step->emitted;
+    run->propose += (double)step->propose_ns * 1e-9;
+    run->forward += (double)step->forward_ns * 1e-9;
+    run->pick += (double)step->pick_ns * 1e-9;
+    for (int i = 0; i < l->batch; i++) {
+        bench_subject *s = &l->subjects[i];
+        s->n_timed += s->seq.step.emitted;
+        bench_run_count(run, s->seq.step.proposed, s->seq.step.accepted);
+    }
+}
+
+/* Steps until every sequence has its tokens. The steps that read the rest of the prompts are not timed, nor are those after the first
+ * sequence was done: the batch is whole in all that is. */
 static lf_status decode(bench_lab *l, bench_run *run, lf_error *err)
 {
     lf_step step;
     int64_t start = 0;
     int n_left = l->batch;
     while (n_left > 0) {
+        const bool whole = n_left == l->batch;
         const lf_status status = lf_round_step(l->round, l->seqs, l->batch, &step, err);
         if (status != LF_OK) return status;
         if (l->hooks->canceled(l->hooks->cookie)) return lf_fail(err, LF_ECANCELED, "interrupted");
         const int64_t now = lf_clock_ns();
-        const bool timed = step.prefill_rows == 0;
-        if (!timed) start = now;
-        run->seconds = (double)(now - start) * 1e-9;
-        n_left = 0;
-        for (int i = 0; i < l->batch; i++) {
-            bench_subject *s = &l->subjects[i];
-            const lf_seq_step *part = &s->seq.step;
-            if (!timed) s->n_untimed = s->n_output;
-            if (timed && part->rows > 0) {
-                bench_run_count(run, part->proposed, part->accepted);
-                s->seconds = run->seconds; /* until it is finished */
-            }
-            n_left += !s->seq.finished;
+        if (step.prefill_rows > 0) {
+            start = now;
+        } else if (whole) {
+            run->seconds = (double)(now - start) * 1e-9;
+            add_pass(l, run, &step);
         }
-        if (!timed) continue;
-        run->n_timed += step.emitted;
-        run->propose += (double)step.propose_ns * 1e-9;
-        run->forward += (double)step.forward_ns * 1e-9;
-        run->pick += (double)step.pick_ns * 1e-9;
+        n_left = 0;
+        for (int i = 0; i < l->batch; i++) n_left += !l->subjects[i].seq.finished;
     }
     return LF_OK;
 }
@@ -150,7 +155,7 @@ static lf_status run_setting(cell *c, int i_setting, int rep, lf_error *err)
         const int n = s->n_output < l->o->n_tokens ? s->n_output : l->o->n_tokens;
         if (i_setting == 0 && rep == 0) memcpy(s->plain, output, (size_t)n * sizeof *output);
         t->different |= memcmp(s->plain, output, (size_t)n * sizeof *output) != 0;
-        t->latency[rep * l->batch + i] = s->seconds / (s->n_output - s->n_untimed);
+        t->latency[rep * l->batch + i] = run.seconds / s->n_timed;
     }
 done:
     for (int i = 0; i < l->batch; i++) end_subject(&l->subjects[i]);

@@ -20,9 +20,8 @@ typedef struct bench_subject {
     lf_seq seq;
     int32_t *tokens; /* (n_prompt + n_tokens + LF_DRAFT_MAX + 1) */
     int32_t *plain;  /* (n_tokens) what plain decoding says */
-    double seconds;  /* from the first timed pass to its last token */
     int n_output;
-    int n_untimed; /* of the output, with the rest of the prompt */
+    int n_timed; /* of the output, in timed passes */
 } bench_subject;
 
 /* What one repetition of a setting gave, over all sequences. */

@@ -115,8 +115,7 @@ typedef struct lf_engine_info {
     int n_pages; /* of the cache */
     size_t weight_bytes, kv_bytes, buffer_bytes;
     double load_seconds;
-    const char
-        *profile_key; /* what a cost profile is of, in a line: see lf_engine_get_profile; the engine's */
+    const char *profile_key; /* what a cost profile depends on, in a line (lf_engine_get_profile) */
 } lf_engine_info;
 
 void lf_engine_get_info(const lf_engine *engine, lf_engine_info *info);
@@ -286,10 +285,9 @@ int64_t lf_request_id(const lf_request *request);
 
 /* What a request had of a pass. */
 typedef struct lf_step_seq {
-    int64_t id; /* of lf_request_id */
-    int rows;   /* in the pass: of the prompt, or the last token and the candidates */
-    const char *
-        proposer; /* that guessed the candidates; of "auto" the one that it chose: "none" when it chose none */
+    int64_t id;           /* of lf_request_id */
+    int rows;             /* in the pass: of the prompt, or the last token and the candidates */
+    const char *proposer; /* whose candidates it had: "auto" gives the one that it chose, or "none" */
     int proposed, accepted, emitted;
 } lf_step_seq;
 

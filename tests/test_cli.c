@@ -1168,6 +1168,14 @@ static void test_bench_magicdec_goes_on(void **state)
     free(first);
     free(second);
     free(third);
+    if (system("command -v gnuplot >/dev/null") != 0) return; /* NOLINT: the command is the test's own */
+    char picture[512];
+    r = run_cli("plot", done, "-o", temp_path(picture, "grid.svg"));
+    expect_success(&r);
+    free_result(&r);
+    char *drawn = read_file(picture, NULL);
+    assert_non_null(strstr(drawn, "speed-up over plain decoding: ngram"));
+    free(drawn);
 }
 
 static void test_bench_kernels_and_load(void **state)
