@@ -358,7 +358,8 @@ void lf_engine_get_stats(const lf_engine *engine, lf_engine_stats *stats);
 lf_status lf_generate(lf_engine *engine, const lf_request_params *params, lf_request_result *result,
                       lf_error *err);
 
-/* The logits after every token of ids (n_ids): logits (n_ids, n_vocab), the caller's. */
+/* The logits after every token of ids (n_ids): logits (n_ids, n_vocab), the caller's. Requests may be preempted for it. Not from a
+ * callback. */
 lf_status lf_score(lf_engine *engine, const int32_t *ids, size_t n_ids, float *logits, lf_error *err);
 
 /* ---- model files ---- */

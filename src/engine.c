@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -400,10 +401,12 @@ lf_status lf_score(lf_engine *e, const int32_t *ids, size_t n_ids, float *logits
     lf_status status = LF_OK;
     lf_kv_seq *seq = NULL;
     lf_row *rows = NULL;
+    assert(!e->stepping);
     if (n_ids < 1 || n_ids > (size_t)e->info.n_ctx)
         return lf_fail(err, n_ids ? LF_ELIMIT : LF_EINVAL, "score: found %zu tokens, expected 1 to %d", n_ids,
                        e->info.n_ctx);
     LF_TRY(lf_check_ids(e, "score", ids, n_ids, err));
+    lf_sched_make_room(e->sched, lf_pages_for((int)n_ids));
     rows = calloc((size_t)e->logits_max, sizeof *rows);
     if (!rows) {
         status = lf_fail_memory(err, "rows", (size_t)e->logits_max * sizeof *rows);

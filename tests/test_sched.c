@@ -431,6 +431,39 @@ static void test_the_last_comer_gives_way(void **state)
     }
 }
 
+/* Scoring takes the pages that it needs, and leaves the outputs alone. */
+static void test_scoring_makes_room(void **state)
+{
+    (void)state;
+    enum { N = 3, N_IDS = 300 };
+    static float before_load[N_IDS * N_VOCAB], under_load[N_IDS * N_VOCAB];
+    lf_error err;
+    const lf_engine_params ep = scarce_params(N);
+    lf_engine *e = open_engine(&ep);
+    const ask *a = find_growing();
+    lf_request *r[N];
+    int32_t ids[N_IDS];
+    for (int i = 0; i < N_IDS; i++) ids[i] = i * i % N_VOCAB;
+    assert_ok(lf_score(e, ids, N_IDS, before_load, &err), &err);
+    for (int i = 0; i < N; i++) {
+        const lf_request_params p = request_params(a, proposers[1 + i]);
+        submit(&r[i], e, &p);
+    }
+    for (int i = 1; stats_of(e).active + stats_of(e).queued > 0; i++) {
+        (void)step(e);
+        if (i % 16 != 0) continue; /* who is read again after each pass never comes to its end */
+        assert_ok(lf_score(e, ids, N_IDS, under_load, &err), &err);
+        assert_memory_equal(before_load, under_load, sizeof before_load);
+        check_pages(e);
+    }
+    assert_true(stats_of(e).preemptions > 2);
+    for (int i = 0; i < N; i++) {
+        check_output(r[i], a, true);
+        lf_request_free(r[i]);
+    }
+    lf_engine_close(e);
+}
+
 /* ---- sharing ---- */
 
 static const ask *find_long(void)
@@ -890,6 +923,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load_changes_no_output),
         cmocka_unit_test(test_the_last_comer_gives_way),
+        cmocka_unit_test(test_scoring_makes_room),
         cmocka_unit_test(test_one_prompt_is_read_once),
         cmocka_unit_test(test_the_reader_may_leave),
         cmocka_unit_test(test_the_waiting_keep_their_pages),

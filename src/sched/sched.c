@@ -137,6 +137,14 @@ lf_status lf_sched_step(lf_sched *s, lf_step *step, lf_error *err)
     return status;
 }
 
+void lf_sched_make_room(lf_sched *s, int n_pages)
+{
+    for (lf_job *job = s->last; job; job = job->prev) {
+        if (lf_kv_pool_n_free(s->p.pool) + lf_kv_pool_n_idle(s->p.pool) >= n_pages) return;
+        if (job->active) preempt(s, job);
+    }
+}
+
 int lf_sched_n_stepped(const lf_sched *s)
 {
     return s->n_stepped;

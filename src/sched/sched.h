@@ -75,6 +75,9 @@ void lf_sched_remove(lf_sched *s, lf_job *job);
  * removes those that have failed and those whose sequence is finished. Nothing is allocated but for jobs that are admitted. */
 lf_status lf_sched_step(lf_sched *s, lf_step *step, lf_error *err);
 
+/* Preempts the jobs that came last until n_pages are free or the prefix cache's alone. Not while a step is running. */
+void lf_sched_make_room(lf_sched *s, int n_pages);
+
 /* Job i of the last step, in the order they came, i < lf_sched_n_stepped; NULL when it has been removed since. */
 int lf_sched_n_stepped(const lf_sched *s);
 lf_job *lf_sched_stepped(const lf_sched *s, int i);
