@@ -48,11 +48,12 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
 {
     lf_status status = LF_OK;
     measuring m = {.forward = forward, .end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9)};
-    const int room = lf_kv_pool_n_free(pool) * LF_PAGE_POS, n = n_ctx < room ? n_ctx : room;
+    const int n_free = lf_kv_pool_n_free(pool);
+    const int n = n_free > n_ctx / LF_PAGE_POS ? n_ctx : n_free * LF_PAGE_POS;
     const int rows = rows_max < n / 2 ? rows_max : n / 2;
     const int depth = n - rows < DEPTH ? n - rows : DEPTH;
     *out = (lf_cost){.target = 1.0, .draft = 1.0};
-    if (room == 0)
+    if (n_free == 0)
         return lf_fail(err, LF_ELIMIT, "KV cache: found no free page, expected one to measure passes on");
     if (n == 1) { /* no candidate fits the context: there is nothing to choose */
         out->n_pass = out->n_attend = 1;
