@@ -15,6 +15,7 @@ enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 typedef int app_command_fn(int argc, char **argv);
 
 int app_run(int argc, char **argv);
+int app_serve(int argc, char **argv);
 int app_inspect(int argc, char **argv);
 int app_convert(int argc, char **argv);
 int app_quantize(int argc, char **argv);

@@ -119,6 +119,12 @@ lf_status lf_tokenize(const lf_engine *engine, const char *text, size_t len, boo
 lf_status lf_detokenize(const lf_engine *engine, const int32_t *ids, size_t n_ids, bool special, char **text,
                         size_t *len, lf_error *err);
 
+/* The bytes that a token stands for in the middle of a text, not always whole code points; a special token's are its name. Copies
+ * them to out, LF_TOKEN_BYTES_LIMIT at most, and returns how many; 0 for an id without text, and without a tokenizer. This and
+ * the two above may be called from any thread while the engine is open. */
+enum { LF_TOKEN_BYTES_LIMIT = 1000 };
+size_t lf_token_bytes(const lf_engine *engine, int32_t id, char *out);
+
 /* ---- requests ---- */
 
 /* A request is a prompt being continued. Any number may be open at once; the engine decodes up to n_seqs of them together, in

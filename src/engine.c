@@ -292,6 +292,12 @@ done:
     return status;
 }
 
+size_t lf_token_bytes(const lf_engine *e, int32_t id, char *out)
+{
+    if (!e->tokenizer || id < 0 || id >= lf_tokenizer_n_vocab(e->tokenizer)) return 0;
+    return lf_tokenizer_bytes(e->tokenizer, id, out);
+}
+
 /* ---- scoring ---- */
 
 static lf_status score_rows(lf_engine *e, lf_kv_seq *seq, lf_row *rows, const int32_t *ids, int n,

@@ -45,6 +45,9 @@ const char *lf_tokenizer_chat_template(const lf_tokenizer *t); /* Jinja text, or
 /* The stored piece of a token (as in the vocabulary: "▁the", "Ġthe", "<0x0A>"), *len bytes, borrowed. */
 const char *lf_tokenizer_piece(const lf_tokenizer *t, int32_t id, size_t *len);
 
+/* The bytes of a token in the middle of a text, LF_TOKEN_BYTES_LIMIT at most; returns how many. */
+size_t lf_tokenizer_bytes(const lf_tokenizer *t, int32_t id, char *out);
+
 /* Appends the ids of text[0..len) to out, without bos. The text may hold any bytes; bytes that are not UTF-8 are
  * encoded as themselves where the vocabulary has bytes, else as the unknown token (only a SentencePiece tokenizer.model
  * reads each of them as U+FFFD, as its library does). parse_special: names of special
