@@ -454,6 +454,7 @@ static void keep_streams_alive(const serve_server *s)
 static void client_gone(serve_exchange *x)
 {
     unwatch(x);
+    if (x->status && (!x->streams || x->ended)) return; /* it has its answer, or will not take it */
     x->gone = true;
     serve_exchange_wake(x); /* libmicrohttpd closes it, and on_completed cancels the job */
 }

@@ -144,13 +144,12 @@ static void raise_file_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static void print_address(const serve_server *s, bool quiet)
+/* Also when asked for quiet: with --port 0 nobody knows it otherwise. */
+static void print_address(const serve_server *s)
 {
     const char *host = s->options->host;
     const bool is_v6 = strchr(host, ':') != NULL;
-    if (!quiet)
-        (void)fprintf(stderr, "listening on http://%s%s%s:%d\n", is_v6 ? "[" : "", host, is_v6 ? "]" : "",
-                      s->port);
+    (void)fprintf(stderr, "listening on http://%s%s%s:%d\n", is_v6 ? "[" : "", host, is_v6 ? "]" : "", s->port);
 }
 
 static lf_status serve(command *c, const sigset_t *outside, lf_error *err)
@@ -160,7 +159,7 @@ static lf_status serve(command *c, const sigset_t *outside, lf_error *err)
     serve_server server = {.epoll_fd = -1, .listen_fd = -1};
     LF_TRY(serve_runner_start(&runner, open_engine, &c->engine, err));
     LF_TRY(serve_server_open(&server, &c->serve, runner, err));
-    print_address(&server, c->engine.quiet);
+    print_address(&server);
     status = serve_server_run(&server, &app_interrupted, outside, err);
 done:
     app_interrupted = status != LF_OK ? 1
