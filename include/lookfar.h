@@ -68,8 +68,14 @@ typedef bool (*lf_progress_fn)(void *cookie, size_t done_bytes, size_t total_byt
 
 /* ---- engine: a loaded model with its cache ---- */
 
-/* One engine serves one thread at a time; its own threads do the arithmetic. Several engines may live in a process. */
+/* One thread at a time may use an engine and its requests; the engine's own threads do the arithmetic. Who serves many has one thread
+ * that submits, steps, cancels and reads results, and talks to it by queues. Only what never changes after opening may be asked for
+ * by any thread at any time: lf_engine_get_info, lf_tokenize, lf_detokenize. Several engines may live in a process. */
 typedef struct lf_engine lf_engine;
+
+enum {
+    LF_PAGE_TOKENS = 128
+}; /* positions of a page of the cache, the unit in which it is taken and shared */
 
 typedef struct lf_engine_params {
     size_t size;            /* sizeof(lf_engine_params), set by lf_engine_params_init */
@@ -77,9 +83,13 @@ typedef struct lf_engine_params {
     int n_threads;          /* 0: one for each processor that the process may use */
     bool pin_threads;       /* bind each thread to a processor */
     int n_ctx;              /* positions of a sequence; 0: what the model was made for */
-    int n_seqs;             /* requests decoded together, each with its n_ctx positions of cache; 1 */
+    int n_seqs;             /* requests decoded together; 1 */
     int batch_rows;         /* rows of one pass, and so the chunk in which prompts are read; 512 */
-    lf_dtype kv_dtype;      /* f32, f16, bf16 (the default) or q8_0 */
+    int prefill_rows;       /* rows of prompts in a pass that others decode in; 0: a quarter of batch_rows */
+    int n_pages; /* of the cache, LF_PAGE_TOKENS positions each; 0: n_ctx positions for each of n_seqs. With fewer,
+                    requests that grow may be preempted: they wait and are read again, and say what they would have said */
+    int queue_max;     /* requests that may wait besides n_seqs; 0: any number */
+    lf_dtype kv_dtype; /* f32, f16, bf16 (the default) or q8_0 */
     int weight_dtype;  /* an lf_dtype to convert every matrix to while loading, or -1: as the file has them */
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
     lf_progress_fn progress; /* while loading; may be NULL */
@@ -102,6 +112,7 @@ typedef struct lf_engine_info {
     const char *kernels; /* "scalar", "avx2", "avx512", "avx512+bf16" */
     int n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, n_vocab;
     int n_ctx, n_seqs, n_threads;
+    int n_pages; /* of the cache */
     size_t weight_bytes, kv_bytes, buffer_bytes;
     double load_seconds;
 } lf_engine_info;
@@ -128,7 +139,8 @@ size_t lf_token_bytes(const lf_engine *engine, int32_t id, char *out);
 /* ---- requests ---- */
 
 /* A request is a prompt being continued. Any number may be open at once; the engine decodes up to n_seqs of them together, in
- * the order they came, and what one says does not depend on the others. */
+ * the order they came, and what one says does not depend on the others. One whose prompt begins like that of another waits until
+ * the other has read it, where that is most of its work, and shares the pages: several answers to one prompt read it once. */
 typedef struct lf_request lf_request;
 
 typedef enum lf_finish {
@@ -138,6 +150,8 @@ typedef enum lf_finish {
     LF_FINISH_CANCEL, /* lf_request_cancel, or a callback returned false */
     LF_FINISH_ERROR,  /* memory ran out, or the logits were not finite: lf_request_wait has the text */
 } lf_finish;
+
+enum { LF_FINISH_COUNT = LF_FINISH_ERROR + 1 };
 
 /* "none", "stop", "length", "cancel", "error". */
 const char *lf_finish_name(lf_finish finish);
@@ -230,19 +244,21 @@ typedef struct lf_request_result {
      * only confirms not counted; and the tokens that were right before what stands before them was, and stayed right. */
     double fast_forwarded;
     int stationary;
+    int preemptions; /* how often it gave up its pages to those before it and was read again */
     double queue_seconds, prefill_seconds, decode_seconds;
+    double ttft_seconds; /* from submitting to the first token; 0: there was none */
 } lf_request_result;
 
 /* Puts a request into the queue. Copies what params point to. LF_EINVAL names the parameter; LF_ELIMIT: the prompt does not
- * fit the context. May be called from a callback. */
+ * fit the context, or the queue is full. May be called from a callback. */
 lf_status lf_request_submit(lf_request **out, lf_engine *engine, const lf_request_params *params,
                             lf_error *err);
 
-/* Ends a request before its time; it is finished when this returns, except in a callback of its own, where it ends with that
- * callback. Finished requests are left alone. */
+/* Ends a request before its time; it is finished when this returns, except in a callback, where a request that is being decoded
+ * ends with the pass. Finished requests are left alone. */
 void lf_request_cancel(lf_request *request);
 
-/* Releases a request, cancelling it first; NULL is fine. Not from a callback of its own. */
+/* Releases a request, cancelling it first; no callback of it is called any more. NULL is fine. Not from a callback of its own. */
 void lf_request_free(lf_request *request);
 
 bool lf_request_is_finished(const lf_request *request);
@@ -268,12 +284,59 @@ typedef struct lf_step_info {
     int decode_rows;  /* of last tokens and candidates */
     int proposed, accepted, emitted;
     int queued, active; /* requests after the pass */
+    int preempted;      /* requests that gave up their pages before it */
     double propose_seconds, forward_seconds, pick_seconds;
 } lf_step_info;
 
 /* Runs one pass for all open requests. *busy is false when there was nothing to do. info may be NULL. A request that fails
  * finishes with LF_FINISH_ERROR and leaves the others alone. */
 lf_status lf_engine_step(lf_engine *engine, bool *busy, lf_step_info *info, lf_error *err);
+
+/* Why a round of a request with a proposer had no candidates. */
+typedef enum lf_skip {
+    LF_SKIP_LAST,  /* no more than one token was due */
+    LF_SKIP_ROWS,  /* the pass had no rows left */
+    LF_SKIP_PAGES, /* the cache had no pages left */
+    LF_SKIP_NOTHING, /* the proposer had nothing: no earlier occurrence, or no more positions than the sparse budget */
+    LF_SKIP_CONTROLLER, /* "auto": none would have been worth its time */
+    LF_SKIP_COUNT,
+} lf_skip;
+
+/* "last", "rows", "pages", "nothing", "controller". */
+const char *lf_skip_name(lf_skip skip);
+
+typedef struct lf_proposer_stats {
+    const char *name;
+    int64_t rounds; /* with candidates */
+    int64_t proposed, accepted;
+} lf_proposer_stats;
+
+enum { LF_PROPOSER_STATS_MAX = 8 };
+
+/* What an engine has done since it was opened, and what it is doing. */
+typedef struct lf_engine_stats {
+    size_t size;                          /* sizeof(lf_engine_stats), set by the caller */
+    int64_t finished[LF_FINISH_COUNT];    /* requests, by lf_finish */
+    int64_t prompt_tokens, cached_tokens; /* of requests that were admitted, as in lf_request_result */
+    int64_t output_tokens;                /* of all requests */
+    int64_t steps;                        /* target passes, each for many requests */
+    int64_t passes;                       /* the same, counted once for each request that they gave tokens */
+    int64_t prefill_rows, decode_rows;    /* of those passes */
+    int64_t preemptions;
+    int n_proposers;
+    lf_proposer_stats
+        proposers[LF_PROPOSER_STATS_MAX]; /* (n_proposers) by the proposer that the request named */
+    int64_t proposed_at[LF_DRAFT_LIMIT];  /* candidates, by their place in the round */
+    int64_t accepted_at[LF_DRAFT_LIMIT];
+    int64_t skipped[LF_SKIP_COUNT]; /* rounds without candidates, by lf_skip */
+    double schedule_seconds, propose_seconds, forward_seconds, pick_seconds;
+    int queued, active; /* requests now */
+    int pages, pages_used,
+        pages_cached; /* of the cache; used: by requests; cached: kept for those that may come */
+} lf_engine_stats;
+
+/* Takes microseconds. */
+void lf_engine_get_stats(const lf_engine *engine, lf_engine_stats *stats);
 
 /* Submit, wait, free, for one request. result may be NULL. */
 lf_status lf_generate(lf_engine *engine, const lf_request_params *params, lf_request_result *result,

@@ -8,8 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What measuring the cost of passes may take, once, before the first request that lets the engine choose its proposer. */
+static const double PROFILE_SECONDS = 1.0;
+enum { PROFILE_PAGES = 20 }; /* and pages, where there are so many */
+
 /* Rows of one pass that can have logits besides one for each sequence: the buffer is as wide as the vocabulary. */
-enum { CANDIDATES_MIN = 64, CANDIDATES_EACH = 8, BATCH_ROWS_MAX = 1 << 16, SEQS_MAX = 1 << 12 };
+enum {
+    CANDIDATES_MIN = 64,
+    CANDIDATES_EACH = 8,
+    BATCH_ROWS_MAX = 1 << 16,
+    SEQS_MAX = 1 << 12,
+    PAGES_MAX = INT_MAX / LF_PAGE_POS
+};
+
+_Static_assert((int)LF_PAGE_TOKENS == (int)LF_PAGE_POS, "the header promises this page");
 
 const char *lf_version(void)
 {
@@ -70,6 +82,13 @@ static lf_status check_params(const lf_engine_params *p, lf_error *err)
     if (p->n_seqs < 1 || p->n_seqs > SEQS_MAX || p->n_seqs > p->batch_rows)
         return lf_fail(err, LF_EINVAL, "sequences: found %d, expected 1 to %d and at most the batch size, %d",
                        p->n_seqs, SEQS_MAX, p->batch_rows);
+    if (p->prefill_rows < 0 || p->prefill_rows > p->batch_rows)
+        return lf_fail(err, LF_EINVAL, "rows of prompts: found %d, expected 0 to the batch size, %d",
+                       p->prefill_rows, p->batch_rows);
+    if (p->queue_max < 0) return lf_fail(err, LF_EINVAL, "queue: found %d, expected 0 or more", p->queue_max);
+    if (p->n_pages < 0 || p->n_pages == 1 || p->n_pages > PAGES_MAX)
+        return lf_fail(err, LF_EINVAL, "cache: found %d pages, expected 0, or 2 to %d", p->n_pages,
+                       PAGES_MAX);
     if (p->n_ctx < 0) return lf_fail(err, LF_EINVAL, "context size: found %d, expected 0 or more", p->n_ctx);
     if (p->n_threads < 0 || p->n_threads > LF_THREADS_MAX)
         return lf_fail(err, LF_EINVAL, "threads: found %d, expected 0 to %d", p->n_threads, LF_THREADS_MAX);
@@ -79,7 +98,8 @@ static lf_status check_params(const lf_engine_params *p, lf_error *err)
     return LF_OK;
 }
 
-/* How many positions a sequence gets. Past a sliding window, full attention is not what the model computes. */
+/* How many positions a sequence gets. Past a sliding window, full attention is not what the model computes. A request alone must
+ * always fit the cache. */
 static lf_status choose_ctx(lf_engine *e, const lf_engine_params *p, const lf_source *source, lf_error *err)
 {
     const lf_config *c = &source->config;
@@ -89,6 +109,11 @@ static lf_status choose_ctx(lf_engine *e, const lf_engine_params *p, const lf_so
         return lf_fail(err, LF_ELIMIT, "context size: found %d, expected at most %d, the %s of %s", p->n_ctx,
                        n_ctx_max, n_ctx_max == c->n_ctx_max ? "context" : "sliding window", source->path);
     e->info.n_ctx = p->n_ctx ? p->n_ctx : n_ctx_max;
+    if (p->n_pages == 0 || lf_pages_for(e->info.n_ctx) <= p->n_pages) return LF_OK;
+    if (p->n_ctx)
+        return lf_fail(err, LF_ELIMIT, "cache: found %d pages of %d positions, a context of %d needs %d",
+                       p->n_pages, LF_PAGE_POS, p->n_ctx, lf_pages_for(p->n_ctx));
+    e->info.n_ctx = (p->n_pages - 1) * LF_PAGE_POS;
     return LF_OK;
 }
 
@@ -96,16 +121,18 @@ static lf_status choose_ctx(lf_engine *e, const lf_engine_params *p, const lf_so
 static lf_status plan_memory(lf_engine *e, const lf_engine_params *p, const lf_source *source,
                              const lf_kv_shape *shape, lf_error *err)
 {
-    size_t page_bytes, total;
-    size_t n_pages;
+    size_t page_bytes, total, n_pages = 0;
     if (!lf_model_plan_bytes(source, p->weight_dtype, &e->info.weight_bytes))
         return lf_fail(err, LF_EINVAL,
                        "%s: weight dtype %s: a matrix's rows are not a multiple of its block of %u elements",
                        source->path, lf_dtype_name((lf_dtype)p->weight_dtype),
                        lf_dtype_of((lf_dtype)p->weight_dtype)->block_len);
-    const bool fits = lf_mul_size((size_t)lf_pages_for(e->info.n_ctx), (size_t)e->n_seqs, &n_pages) &&
+    const size_t each = (size_t)lf_pages_for(e->info.n_ctx);
+    const bool fits = lf_mul_size(p->n_pages ? (size_t)p->n_pages : each, p->n_pages ? 1 : (size_t)e->n_seqs,
+                                  &n_pages) &&
                       n_pages <= INT32_MAX && lf_kv_page_bytes(shape, &page_bytes) &&
                       lf_mul_size(page_bytes, n_pages, &e->info.kv_bytes);
+    if (fits) e->info.n_pages = (int)n_pages;
     e->info.buffer_bytes = lf_forward_plan_bytes(&source->config, &shape->layout, e->info.n_threads,
                                                  e->batch_rows, e->logits_max);
     const size_t available = lf_memory_available();
@@ -113,10 +140,10 @@ static lf_status plan_memory(lf_engine *e, const lf_engine_params *p, const lf_s
         !lf_add_size(total, e->info.buffer_bytes, &total) || total > available)
         return lf_fail(
             err, LF_ELIMIT,
-            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %d x %d positions and %.2f GiB for buffers; "
-            "%.2f GiB are available",
-            source->path, (double)e->info.weight_bytes / 0x1p30, (double)e->info.kv_bytes / 0x1p30, e->n_seqs,
-            e->info.n_ctx, (double)e->info.buffer_bytes / 0x1p30, (double)available / 0x1p30);
+            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %zu pages of %d positions and %.2f GiB for "
+            "buffers; %.2f GiB are available",
+            source->path, (double)e->info.weight_bytes / 0x1p30, (double)e->info.kv_bytes / 0x1p30, n_pages,
+            LF_PAGE_POS, (double)e->info.buffer_bytes / 0x1p30, (double)available / 0x1p30);
     return LF_OK;
 }
 
@@ -160,11 +187,25 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
     LF_TRY(plan_memory(e, p, source, &shape, err));
     LF_TRY(open_tokenizer(e, source, err));
     LF_TRY(lf_model_load(&e->model, source, e->threads, &load, err));
-    LF_TRY(lf_kv_pool_create(&e->pool, &shape, e->n_seqs * lf_pages_for(e->info.n_ctx), err));
+    LF_TRY(lf_kv_pool_create(&e->pool, &shape, e->info.n_pages, err));
     LF_TRY(lf_prefix_create(&e->prefix, e->pool, err));
     LF_TRY(lf_forward_create(&e->forward, &e->model, &e->kernels, e->threads, &shape.layout, e->batch_rows,
                              e->logits_max, err));
     LF_TRY(lf_round_create(&e->round, e->forward, c, e->n_seqs, e->batch_rows, e->logits_max, err));
+    const int prefill_rows = p->prefill_rows ? p->prefill_rows : e->batch_rows / 4;
+    const lf_sched_params sched = {.pool = e->pool,
+                                   .prefix = e->prefix,
+                                   .round = e->round,
+                                   .n_ctx = e->info.n_ctx,
+                                   .n_seqs = e->n_seqs,
+                                   .rows = {.rows_max = e->batch_rows,
+                                            .logits_max = e->logits_max,
+                                            .prefill_rows = prefill_rows > 0 ? prefill_rows : 1},
+                                   .queue_max = p->queue_max,
+                                   .find_proposer = lf_engine_find_proposer,
+                                   .cookie = e,
+                                   .stats = &e->stats};
+    LF_TRY(lf_sched_create(&e->sched, &sched, err));
 done:
     return status;
 }
@@ -184,10 +225,9 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
                                                                               : CANDIDATES_MIN);
     if (e->logits_max > e->batch_rows) e->logits_max = e->batch_rows;
     e->info.n_threads = params->n_threads ? params->n_threads : lf_threads_processors();
-    e->seqs = calloc((size_t)e->n_seqs, sizeof *e->seqs);
     e->path = lf_strndup(params->model_path, strlen(params->model_path));
-    if (!e->seqs || !e->path) {
-        status = lf_fail_memory(err, "an engine", (size_t)e->n_seqs * sizeof *e->seqs);
+    if (!e->path) {
+        status = lf_fail_memory(err, "an engine", strlen(params->model_path));
         goto done;
     }
     lf_kernels_init(&e->kernels, lf_cpu_flags() & params->cpu_mask);
@@ -210,7 +250,9 @@ int lf_pages_for(int n_positions)
 void lf_engine_close(lf_engine *e)
 {
     if (!e) return;
-    while (e->requests) lf_request_cancel(e->requests); /* the caller still frees them */
+    if (e->sched) /* the caller still frees the requests */
+        while (lf_sched_first(e->sched)) lf_request_cancel(lf_sched_first(e->sched)->seq->cookie);
+    lf_sched_free(e->sched);
     for (int i = 0; i < LF_PROPOSER_COUNT; i++) lf_proposer_close(e->proposers[i]);
     lf_round_free(e->round);
     lf_forward_free(e->forward);
@@ -219,7 +261,6 @@ void lf_engine_close(lf_engine *e)
     lf_model_free(&e->model);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
-    free(e->seqs);
     free(e->path);
     free(e);
 }
@@ -238,6 +279,49 @@ void lf_engine_get_info(const lf_engine *e, lf_engine_info *info)
     info->head_dim = c->head_dim;
     info->ffn_dim = c->ffn_dim;
     info->n_vocab = c->n_vocab;
+}
+
+void lf_engine_get_stats(const lf_engine *e, lf_engine_stats *stats)
+{
+    *stats = e->stats;
+    stats->size = sizeof *stats;
+    stats->n_proposers = LF_PROPOSER_COUNT;
+    for (int i = 0; i < LF_PROPOSER_COUNT; i++) stats->proposers[i].name = lf_proposer_name(i);
+    stats->queued = lf_sched_n_queued(e->sched);
+    stats->active = lf_sched_n_active(e->sched);
+    stats->pages = lf_kv_pool_n_pages(e->pool);
+    stats->pages_cached = lf_kv_pool_n_idle(e->pool);
+    stats->pages_used = stats->pages - lf_kv_pool_n_free(e->pool) - stats->pages_cached;
+}
+
+const char *lf_skip_name(lf_skip skip)
+{
+    static const char *const names[] = {"last", "rows", "pages", "nothing", "controller"};
+    return (unsigned)skip < sizeof names / sizeof *names ? names[skip] : "unknown";
+}
+
+/* ---- proposers ---- */
+
+lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf_error *err)
+{
+    lf_engine *e = engine;
+    const lf_proposer_env env = {.forward = e->forward,
+                                 .config = &e->model.config,
+                                 .threads = e->threads,
+                                 .n_ctx = e->info.n_ctx,
+                                 .seqs_max = e->n_seqs,
+                                 .pool = e->pool,
+                                 .rows_max = e->logits_max,
+                                 .cost = &e->cost,
+                                 .profile_seconds = PROFILE_SECONDS};
+    if (!e->proposers[index]) {
+        if (index == LF_PROPOSER_AUTO) (void)lf_prefix_evict(e->prefix, PROFILE_PAGES);
+        const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
+        if (status != LF_OK) return status;
+        if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
+    }
+    *out = e->proposers[index];
+    return LF_OK;
 }
 
 /* ---- text and tokens ---- */

@@ -4,6 +4,7 @@
 
 #include "decode/round.h"
 #include "kv/prefix.h"
+#include "sched/sched.h"
 #include "token/tokenizer.h"
 
 /* One output token as the request keeps it: its text is text[text_begin .. text_end). */
@@ -15,13 +16,11 @@ typedef struct output_token {
 
 struct lf_request {
     lf_engine *engine;
-    lf_request *next;      /* in the engine's list, oldest first */
-    lf_seq seq;            /* seq.kv is NULL while queued and after the end */
-    lf_proposer *proposer; /* the engine's; NULL: plain decoding */
-    bool active;           /* admitted: has a sequence */
-    bool in_callback, no_prefix_cache;
+    lf_seq seq; /* seq.kv is NULL while queued and after the end */
+    lf_job job; /* of the scheduler, until the end */
+    bool in_callback;
     bool cancel_asked, stopped, failed; /* how the sequence will end, or did */
-    int pages_max;                      /* pages it may come to hold: what admission counts */
+    bool abandoned;                     /* to be freed when it has ended */
     lf_finish finish;
     lf_error err; /* of LF_FINISH_ERROR */
 
@@ -46,10 +45,7 @@ struct lf_request {
     bool has_tail;
     size_t i_pull;    /* tokens that lf_request_next has given */
     int prefill_told; /* prompt tokens that on_prefill was told of */
-    bool prefix_fed;  /* the prompt's pages are in the prefix cache */
-
-    int cached_tokens;
-    int64_t submitted_ns, admitted_ns, prefilled_ns, finished_ns;
+    int64_t submitted_ns, prefilled_ns, finished_ns;
 };
 
 struct lf_engine {
@@ -63,10 +59,9 @@ struct lf_engine {
     lf_round *round;
     lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
     lf_cost cost;                              /* of passes, measured for the proposer `auto` */
-    lf_request *requests;                      /* every unfinished one, oldest first */
-    lf_seq **seqs;                             /* (n_seqs) those of the step at hand */
+    lf_sched *sched;                           /* of every unfinished request */
+    lf_engine_stats stats;                     /* what lf_engine_get_stats does not compute when asked */
     int n_seqs, batch_rows, logits_max;
-    int n_active, pages_promised;
     bool stepping;
     lf_engine_info info;
     char *path;
@@ -79,6 +74,10 @@ lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids,
  * no text. */
 lf_status lf_append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
                          lf_error *err);
+
+/* The engine's proposer of an index, which is opened, and for `auto` passes are measured, if it is not yet: lf_find_proposer_fn with
+ * the engine as its cookie. */
+lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf_error *err);
 
 /* Pages that a sequence of n positions can come to hold: those of its positions, and one for the copy of a shared page. */
 int lf_pages_for(int n_positions);

@@ -76,17 +76,13 @@ static lf_request_params request_params(int32_t *ids, size_t n_ids, uint64_t see
 static void check_pages(const lf_engine *e)
 {
     const lf_kv_seq *seqs[64];
-    int n = 0, promised = 0;
+    int n = 0;
     int32_t *refs = calloc((size_t)lf_kv_pool_n_pages(e->pool), sizeof *refs);
-    for (const lf_request *r = e->requests; r; r = r->next) {
-        if (!r->active) continue;
-        seqs[n++] = r->seq.kv;
-        promised += r->pages_max;
-    }
+    for (const lf_job *job = lf_sched_first(e->sched); job; job = job->next)
+        if (job->active) seqs[n++] = job->seq->kv;
     lf_prefix_count_refs(e->prefix, refs);
     assert_true(lf_kv_pool_check(e->pool, seqs, n, refs));
-    assert_int_equal(e->n_active, n);
-    assert_int_equal(e->pages_promised, promised);
+    assert_int_equal(lf_sched_n_active(e->sched), n);
     free(refs);
 }
 
@@ -144,7 +140,7 @@ static void test_random_schedules(void **state)
     assert_true(n_checked > (TESTS_SHORT ? 10 : 100));
     for (int i = 0; i < OPEN_MAX; i++) lf_request_free(open[i]);
     check_pages(e);
-    assert_int_equal(e->n_active, 0);
+    assert_int_equal(lf_sched_n_active(e->sched), 0);
     lf_engine_close(e);
     lf_engine_close(alone);
 }

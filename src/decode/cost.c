@@ -48,8 +48,10 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
 {
     lf_status status = LF_OK;
     measuring m = {.forward = forward, .end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9)};
-    const int rows = rows_max < n_ctx / 2 ? rows_max : n_ctx / 2;
-    const int depth = n_ctx - rows < DEPTH ? n_ctx - rows : DEPTH;
+    const int n_free = lf_kv_pool_n_free(pool);
+    const int n_pos = n_free > n_ctx / LF_PAGE_POS ? n_ctx : n_free > 0 ? n_free * LF_PAGE_POS : 1;
+    const int rows = rows_max < n_pos / 2 ? rows_max : n_pos / 2;
+    const int depth = n_pos - rows < DEPTH ? n_pos - rows : DEPTH;
     *out = (lf_cost){.target = 1.0, .draft = 1.0};
     LF_TRY(lf_kv_seq_open(&m.seq, pool, n_ctx, err));
     LF_TRY(lf_kv_seq_reserve(m.seq, depth + rows, err));

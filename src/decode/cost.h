@@ -22,7 +22,8 @@ typedef struct lf_cost {
 } lf_cost;
 
 /* Measures both on the forward, for passes of up to rows_max rows that all want logits, with a sequence of the pool's of up to n_ctx
- * positions. Takes about seconds_max at most: what then is missing is extrapolated. LF_ELIMIT, LF_ENOMEM (from the pool). */
+ * positions, or fewer where the pool has not as many free. Takes about seconds_max at most: what then is missing is extrapolated.
+ * LF_ELIMIT (the pool has no free page), LF_ENOMEM. */
 lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, int rows_max, int n_ctx,
                           double seconds_max, lf_error *err);
 

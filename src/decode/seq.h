@@ -41,9 +41,16 @@ struct lf_seq {
     lf_proposer *proposer; /* NULL: plain decoding */
     void *proposer_state;  /* the proposer's, from attach to detach */
     int draft_max;         /* candidates of a round at most, 0 .. LF_DRAFT_MAX */
-    int n_wanted;          /* set by the round before propose: the candidates that this round has room for */
-    int n_candidates;      /* set by propose, at most n_wanted */
+
+    /* the plan of the pass (decode/plan.h) */
+    bool decodes; /* only the last token has no K/V yet */
+    int n_rows;   /* of tokens that have no K/V yet; 0: not in the pass */
+    int n_wanted; /* the candidates that there is room for */
+    lf_skip skip; /* why there are none, if there will be none */
+
+    int n_candidates; /* set by propose, at most n_wanted */
     int32_t candidates[LF_DRAFT_MAX];
+    int n_accepted; /* of them, in the last pass */
 
     lf_selection selection; /* of the sparse proposer */
     int sparse_budget;      /* positions that it drafts over; 0: its own choice */
@@ -63,6 +70,12 @@ struct lf_seq {
     int stationary;
     int confirming; /* 1 if all that the last pass emitted was right in the state before it: CLLM does not count such a pass */
 };
+
+/* Tokens that have no K/V yet. */
+static inline int lf_seq_n_pending(const lf_seq *seq)
+{
+    return (int)seq->tokens.len - lf_kv_seq_len(seq->kv);
+}
 
 /* What a pass said about the candidates of a sequence. */
 typedef struct lf_verdict {
