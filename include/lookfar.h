@@ -119,6 +119,27 @@ lf_status lf_tokenize(const lf_engine *engine, const char *text, size_t len, boo
 lf_status lf_detokenize(const lf_engine *engine, const int32_t *ids, size_t n_ids, bool special, char **text,
                         size_t *len, lf_error *err);
 
+/* ---- grammars: what an output may say ---- */
+
+/* A grammar restricts the tokens that can be picked to those that go on with a text of the grammar: a stage of the pick, so that
+ * outputs are the same with every proposer. Its end is the output's end. Any number of requests of the engine may share one. */
+typedef struct lf_grammar lf_grammar;
+
+typedef enum lf_grammar_kind {
+    LF_GRAMMAR_JSON_OBJECT, /* any JSON object; text is not used */
+    LF_GRAMMAR_JSON_SCHEMA, /* JSON values that satisfy the schema in text: see docs/DECODERS.md for what of it is supported */
+    LF_GRAMMAR_REGEX,  /* what the regular expression in text matches as a whole */
+    LF_GRAMMAR_CHOICE, /* one of the strings of the JSON array in text */
+} lf_grammar_kind;
+
+/* Compiles text[0..len). The vocabulary is prepared at the first time, once for an engine. LF_EINVAL and LF_EUNSUPPORTED name the
+ * place; LF_EFORMAT: no JSON; LF_ELIMIT: too large. May be called from any thread. */
+lf_status lf_grammar_compile(lf_grammar **out, lf_engine *engine, lf_grammar_kind kind, const char *text,
+                             size_t len, lf_error *err);
+
+/* Gives back a grammar, which lives on as long as a request has it; NULL is fine. From any thread. */
+void lf_grammar_free(lf_grammar *grammar);
+
 /* ---- requests ---- */
 
 /* A request is a prompt being continued. Any number may be open at once; the engine decodes up to n_seqs of them together, in
@@ -172,6 +193,7 @@ typedef struct lf_request_params {
     /* which token is picked, in the order in which these act */
     const lf_bias *bias; /* (n_bias) copied */
     int n_bias;
+    lf_grammar *grammar; /* of this engine: what the output may say, or NULL; the request keeps it alive */
     float repetition_penalty; /* 1: none */
     float frequency_penalty;  /* 0: none */
     float presence_penalty;   /* 0: none */

@@ -217,6 +217,7 @@ void lf_engine_close(lf_engine *e)
     lf_prefix_free(e->prefix);
     lf_kv_pool_free(e->pool);
     lf_model_free(&e->model);
+    lf_token_bytes_free(e->token_bytes);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
     free(e->seqs);

@@ -58,6 +58,11 @@ static size_t token_bytes(const lf_tokenizer *t, int32_t id, char out[LF_PIECE_B
     return len;
 }
 
+size_t lf_tokenizer_bytes(const lf_tokenizer *t, int32_t id, char *out)
+{
+    return token_bytes(t, id, out);
+}
+
 /* Whether the first byte of text (n), the bytes of a token at the start, is a space to drop. */
 static bool drops_lead(const lf_tokenizer *t, int32_t id, const char *text, size_t n)
 {

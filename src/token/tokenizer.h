@@ -67,6 +67,10 @@ lf_status lf_detok_push(lf_detok *state, const lf_tokenizer *t, int32_t id, bool
                         lf_error *err);
 lf_status lf_detok_finish(lf_detok *state, lf_bytes *out, lf_error *err);
 
+/* The bytes that a token adds in the middle of a text, any kind of token having some: into out (LF_PIECE_BYTES_MAX of vocab.h); how
+ * many. */
+size_t lf_tokenizer_bytes(const lf_tokenizer *t, int32_t id, char *out);
+
 /* ---- for writing a GGUF ---- */
 
 /* Sets every tokenizer.ggml.* key (model, pre, tokens, scores, token_type, merges, special ids, add_bos_token,
