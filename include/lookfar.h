@@ -70,7 +70,7 @@ typedef bool (*lf_progress_fn)(void *cookie, size_t done_bytes, size_t total_byt
 
 /* One thread at a time may use an engine and its requests; the engine's own threads do the arithmetic. Who serves many has one thread
  * that submits, steps, cancels and reads results, and talks to it by queues. Only what never changes after opening may be asked for
- * by any thread at any time: lf_engine_get_info, lf_tokenize, lf_detokenize. Several engines may live in a process. */
+ * by any thread at any time: lf_engine_get_info, lf_tokenize, lf_detokenize, lf_token_text. Several engines may live in a process. */
 typedef struct lf_engine lf_engine;
 
 enum {
@@ -131,10 +131,31 @@ lf_status lf_detokenize(const lf_engine *engine, const int32_t *ids, size_t n_id
                         size_t *len, lf_error *err);
 
 /* The bytes that a token stands for in the middle of a text, not always whole code points; a special token's are its name. Copies
- * them to out, LF_TOKEN_BYTES_LIMIT at most, and returns how many; 0 for an id without text, and without a tokenizer. This and
- * the two above may be called from any thread while the engine is open. */
+ * them to out, LF_TOKEN_BYTES_LIMIT at most, and returns how many; 0 for an id without text, and without a tokenizer. From any
+ * thread. */
 enum { LF_TOKEN_BYTES_LIMIT = 1000 };
-size_t lf_token_bytes(const lf_engine *engine, int32_t id, char *out);
+size_t lf_token_text(const lf_engine *engine, int32_t id, char *out);
+
+/* ---- grammars: what an output may say ---- */
+
+/* A grammar restricts the tokens that can be picked to those that go on with a text of the grammar: a stage of the pick, so that
+ * outputs are the same with every proposer. Its end is the output's end. Any number of requests of the engine may share one. */
+typedef struct lf_grammar lf_grammar;
+
+typedef enum lf_grammar_kind {
+    LF_GRAMMAR_JSON_OBJECT, /* any JSON object; text is not used */
+    LF_GRAMMAR_JSON_SCHEMA, /* JSON values that satisfy the schema in text: see docs/DECODERS.md for what of it is supported */
+    LF_GRAMMAR_REGEX,  /* what the regular expression in text matches as a whole */
+    LF_GRAMMAR_CHOICE, /* one of the strings of the JSON array in text */
+} lf_grammar_kind;
+
+/* Compiles text[0..len). The vocabulary is prepared at the first time, once for an engine. LF_EINVAL and LF_EUNSUPPORTED name the
+ * place; LF_EFORMAT: no JSON; LF_ELIMIT: too large. May be called from any thread. */
+lf_status lf_grammar_compile(lf_grammar **out, lf_engine *engine, lf_grammar_kind kind, const char *text,
+                             size_t len, lf_error *err);
+
+/* Gives back a grammar, which lives on as long as a request has it; NULL is fine. From any thread. */
+void lf_grammar_free(lf_grammar *grammar);
 
 /* ---- requests ---- */
 
@@ -192,6 +213,7 @@ typedef struct lf_request_params {
     /* which token is picked, in the order in which these act */
     const lf_bias *bias; /* (n_bias) copied */
     int n_bias;
+    lf_grammar *grammar; /* of this engine: what the output may say, or NULL; the request keeps it alive */
     float repetition_penalty; /* 1: none */
     float frequency_penalty;  /* 0: none */
     float presence_penalty;   /* 0: none */

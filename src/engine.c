@@ -259,6 +259,7 @@ void lf_engine_close(lf_engine *e)
     lf_prefix_free(e->prefix);
     lf_kv_pool_free(e->pool);
     lf_model_free(&e->model);
+    lf_token_bytes_free(e->token_bytes);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
     free(e->path);
@@ -376,7 +377,7 @@ done:
     return status;
 }
 
-size_t lf_token_bytes(const lf_engine *e, int32_t id, char *out)
+size_t lf_token_text(const lf_engine *e, int32_t id, char *out)
 {
     if (!e->tokenizer || id < 0 || id >= lf_tokenizer_n_vocab(e->tokenizer)) return 0;
     return lf_tokenizer_bytes(e->tokenizer, id, out);

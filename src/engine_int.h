@@ -3,9 +3,12 @@
 #define LF_ENGINE_INT_H
 
 #include "decode/round.h"
+#include "grammar/grammar.h"
 #include "kv/prefix.h"
 #include "sched/sched.h"
 #include "token/tokenizer.h"
+
+#include <stdatomic.h>
 
 /* One output token as the request keeps it: its text is text[text_begin .. text_end). */
 typedef struct output_token {
@@ -33,6 +36,8 @@ struct lf_request {
     lf_bias *bias;
     char **stop; /* (n_stop) */
     int n_stop;
+
+    lf_grammar_cursor *cursor; /* NULL: without a grammar */
 
     lf_detok detok;
     lf_ids ids;    /* output */
@@ -65,6 +70,7 @@ struct lf_engine {
     bool stepping;
     lf_engine_info info;
     char *path;
+    _Atomic(lf_token_bytes *) token_bytes; /* made for the first grammar */
 };
 
 /* LF_EINVAL, calling the ids `what`, unless all are in the vocabulary. */

@@ -126,7 +126,7 @@ static bool tokenize(const lf_engine *engine, const json_t *body, int32_t **ids,
 static json_t *piece_json(const lf_engine *engine, int32_t id)
 {
     char bytes[LF_TOKEN_BYTES_LIMIT];
-    const size_t n = lf_token_bytes(engine, id, bytes);
+    const size_t n = lf_token_text(engine, id, bytes);
     json_t *piece = json_stringn(bytes, n);
     if (piece) return json_pack("{s:i, s:o}", "id", (int)id, "piece", piece);
     piece = json_array();

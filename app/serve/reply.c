@@ -10,7 +10,7 @@
 static json_t *token_text_json(const lf_engine *engine, int32_t id)
 {
     char bytes[LF_TOKEN_BYTES_LIMIT], name[7 + 4 * 16] = "bytes:";
-    const size_t n = lf_token_bytes(engine, id, bytes);
+    const size_t n = lf_token_text(engine, id, bytes);
     json_t *text = json_stringn(bytes, n); /* NULL unless it is UTF-8 */
     if (text) return text;
     size_t len = strlen(name);
@@ -22,7 +22,7 @@ static json_t *token_text_json(const lf_engine *engine, int32_t id)
 static json_t *token_bytes_json(const lf_engine *engine, int32_t id)
 {
     char bytes[LF_TOKEN_BYTES_LIMIT];
-    const size_t n = lf_token_bytes(engine, id, bytes);
+    const size_t n = lf_token_text(engine, id, bytes);
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) (void)json_array_append_new(list, json_integer((unsigned char)bytes[i]));
     return list;
