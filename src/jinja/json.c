@@ -94,7 +94,7 @@ static void put_string(writer *w, str s)
         const size_t start = at;
         const int32_t cp = lf_text_next(s, &at);
         const char *simple = cp > 0 && cp < 0x80 ? strchr(plain, cp) : NULL;
-        if (!simple && cp >= ' ' && (cp < 0x80 || !w->style->ensure_ascii)) continue;
+        if (!simple && cp >= ' ' && (cp < 0x7F || !w->style->ensure_ascii)) continue;
         put(w, s.p + done, start - done);
         done = at;
         if (simple)

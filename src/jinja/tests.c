@@ -1,6 +1,7 @@
 /* Tests: what stands after `is`. */
 #include "jinja/jinja_int.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A test of the value alone, as a function of v. */
@@ -54,30 +55,34 @@ static value test_same(render *r, value v, const value *a, const call_args *args
     return value_bool(v.kind == J_DICT ? v.as.dict == a[0].as.dict : lf_value_equal(r, &v, &a[0]));
 }
 
-static value remainder_is(render *r, value v, int64_t divisor, int64_t rest)
+static value remainder_is(render *r, const value *v, const value *divisor, int64_t rest)
 {
-    if (!value_is_integer(&v) || divisor == 0)
-        return lf_render_fail(r, LF_EINVAL, "found %s, expected an integer, and a divisor other than 0",
-                              lf_value_type(&v));
-    return value_bool(divisor == -1 || (value_integer(&v) % divisor != 0) == (rest != 0));
+    const bool integers = value_is_integer(v) && value_is_integer(divisor);
+    if (!value_is_number(v) || !value_is_number(divisor) || value_number(divisor) == 0)
+        return lf_render_fail(r, LF_EINVAL, "found %s, expected a number, and a divisor other than 0", lf_value_type(v));
+    if (integers && value_integer(divisor) == -1) return value_bool(rest == 0); /* INT64_MIN % -1 traps */
+    const bool divides = integers ? value_integer(v) % value_integer(divisor) == 0
+                                  : fmod(value_number(v), value_number(divisor)) == 0;
+    if (rest == 0 || divides) return value_bool(divides == (rest == 0));
+    return value_bool(integers || fabs(fmod(value_number(v), 2)) == 1);
 }
 
 static value test_odd(render *r, value v, const value *a, const call_args *args)
 {
     (void)a, (void)args;
-    return remainder_is(r, v, 2, 1);
+    return remainder_is(r, &v, &(value){.kind = J_INT, .as.i = 2}, 1);
 }
 
 static value test_even(render *r, value v, const value *a, const call_args *args)
 {
     (void)a, (void)args;
-    return remainder_is(r, v, 2, 0);
+    return remainder_is(r, &v, &(value){.kind = J_INT, .as.i = 2}, 0);
 }
 
 static value test_divisible(render *r, value v, const value *a, const call_args *args)
 {
     (void)args;
-    return remainder_is(r, v, value_is_integer(&a[0]) ? value_integer(&a[0]) : 0, 0);
+    return remainder_is(r, &v, &a[0], 0);
 }
 
 static value test_lower(render *r, value v, const value *a, const call_args *args)

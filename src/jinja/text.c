@@ -190,7 +190,7 @@ static value split_words(render *r, str s, int64_t count)
     while (rest.n && r->status == LF_OK) {
         size_t end = 0, next = 0;
         if (count >= 0 && all.n == (size_t)count) {
-            add_piece(&all, lf_text_strip(rest, NULL, SIDE_RIGHT));
+            add_piece(&all, rest);
             break;
         }
         while (end < rest.n && !lf_text_is_space(lf_text_next(rest, &next))) end = next;
