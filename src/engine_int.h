@@ -31,6 +31,7 @@ struct lf_request {
     int n_top;
     lf_token_fn on_token;
     lf_prefill_fn on_prefill;
+    lf_token_fn on_prompt;
     void *cookie;
     int32_t *prediction;
     lf_bias *bias;

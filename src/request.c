@@ -118,6 +118,7 @@ static bool copy_params(lf_request *r, const lf_request_params *p)
     r->n_top = p->n_top;
     r->on_token = p->on_token;
     r->on_prefill = p->on_prefill;
+    r->on_prompt = p->on_prompt;
     r->cookie = p->cookie;
     return true;
 }
@@ -140,6 +141,7 @@ static bool reserve_output(lf_request *r, const lf_request_params *p)
 }
 
 static bool emit(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
+static void tell_prompt(void *cookie, lf_seq *seq, int i, const float *logits);
 
 static void set_seq(lf_request *r, const lf_request_params *p)
 {
@@ -166,10 +168,11 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->prediction = r->prediction;
     seq->n_prediction = (int)p->n_prediction;
     seq->emit = emit;
+    seq->on_prompt = p->on_prompt ? tell_prompt : NULL;
     seq->cookie = r;
     r->job = (lf_job){.seq = seq,
                       .i_proposer = lf_proposer_find(p->proposer),
-                      .no_prefix_cache = p->no_prefix_cache,
+                      .no_prefix_cache = p->no_prefix_cache || p->on_prompt,
                       .err = &r->err};
 }
 
@@ -321,6 +324,19 @@ static bool call_on_token(lf_request *r, const lf_token *token)
     const bool goes_on = r->on_token(r->cookie, token);
     r->in_callback = false;
     return goes_on;
+}
+
+/* The round's on_prompt. */
+static void tell_prompt(void *cookie, lf_seq *seq, int i, const float *logits)
+{
+    lf_request *r = cookie;
+    lf_logprob top[LF_TOP_LIMIT];
+    lf_token token = {.id = seq->tokens.data[i], .text = "", .top = top, .n_top = r->n_top};
+    if (r->cancel_asked) return;
+    lf_round_logprobs(r->engine->round, logits, token.id, &token.logprob, top, r->n_top);
+    r->in_callback = true;
+    if (!r->on_prompt(r->cookie, &token)) r->cancel_asked = seq->finished = true;
+    r->in_callback = false;
 }
 
 /* Appends a token's text and decides what of the text is certain. False: memory ran out. *stopped: a stop string is there, and

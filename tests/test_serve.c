@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -39,8 +40,8 @@ static void become_server(const char *const *args, int err)
 {
     char ctx[16];
     (void)snprintf(ctx, sizeof ctx, "%d", CTX);
-    const char *argv[ARGS_MAX + 12] = {"lookfar", "serve", "-m", model_dir, "-t",
-                                       "1",       "-c",    ctx,  "--port",  "0", "-q"};
+    const char *argv[ARGS_MAX + 12] = {"lookfar", "serve", "-m",     model_dir, "-t", "1",
+                                       "-c",      ctx,     "--port", "0",       "-q"};
     int n = 11;
     for (int i = 0; args[i] && i < ARGS_MAX; i++) argv[n++] = args[i];
     if (dup2(err, 2) < 0) _exit(99);
@@ -386,6 +387,9 @@ static stream parse_stream(const answer *a)
     return s;
 }
 
+#define CHAT(fields)       "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"max_tokens\":1" fields "}"
+#define COMPLETION(fields) "{\"prompt\":\"a\",\"max_tokens\":1" fields "}"
+
 /* ---- what is right ---- */
 
 /* Whole or as a stream, with candidates or without, greedy or sampled: the library's text. */
@@ -528,6 +532,107 @@ static void test_tokens(void **state)
     stop_cleanly(&s);
 }
 
+/* What lm-eval asks for: the log probability of every token of a prompt, read in pieces beside others, is the library's. */
+static void test_scores_a_prompt(void **state)
+{
+    (void)state;
+    static const char prompt[] =
+        "how likely is every token of this, one after the other? quite likely, or not at all";
+    enum { N = sizeof prompt - 1 };
+    lf_error err;
+    int32_t *ids;
+    size_t n;
+    char body[512];
+    float *logits = calloc((size_t)N * TINY_VOCAB, sizeof *logits);
+    assert_non_null(logits);
+    assert_ok(lf_tokenize(engine, prompt, N, true, true, &ids, &n, &err), &err);
+    assert_int_equal(n, N);
+    assert_ok(lf_score(engine, ids, n, logits, &err), &err);
+    server s = start_server("-b", "32", "--parallel", "4");
+    for (int max_tokens = 0; max_tokens < 2; max_tokens++) {
+        (void)snprintf(body, sizeof body,
+                       "{\"prompt\":[\"%s\",\"%.40s\"],\"echo\":true,\"logprobs\":1,\"max_tokens\":%d,"
+                       "\"temperature\":0}",
+                       prompt, prompt, max_tokens);
+        answer a = post(&s, "/v1/completions", body);
+        expect_status(&a, 200);
+        assert_int_equal(int_at(a.json, "usage.completion_tokens"), 2 * max_tokens);
+        const json_t *list = at(a.json, "choices.0.logprobs.token_logprobs"),
+                     *tops = at(a.json, "choices.0.logprobs.top_logprobs");
+        assert_int_equal(json_array_size(list), N + max_tokens);
+        assert_int_equal(strlen(text_at(a.json, "choices.0.text")) >= N, 1);
+        assert_int_equal(json_array_size(at(a.json, "choices.1.logprobs.tokens")), 40 + max_tokens);
+        assert_true(json_is_null(json_array_get(list, 0)) && json_is_null(json_array_get(tops, 0)));
+        for (size_t i = 1; i < N; i++) {
+            const float *before = logits + (i - 1) * TINY_VOCAB;
+            double sum = 0;
+            int best = 0;
+            for (int v = 0; v < TINY_VOCAB; v++) {
+                sum += exp((double)before[v]);
+                if (before[v] > before[best]) best = v;
+            }
+            const double found = json_number_value(json_array_get(list, i)),
+                         expected = (double)before[ids[i]] - log(sum);
+            if (fabs(found - expected) > 1e-4)
+                fail_msg("token %zu: found %g, expected %g", i, found, expected);
+            const char *key = json_object_iter_key(
+                json_object_iter((json_t *)(uintptr_t)json_array_get(tops, i)));
+            if (best < 95) assert_int_equal(key[0], ' ' + best);
+        }
+        free_answer(&a);
+    }
+    free(logits);
+    free(ids);
+    stop_cleanly(&s);
+}
+
+/* Output in a form that was asked for, the same with candidates and without. */
+static void test_forms(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {
+        "\"response_format\":{\"type\":\"json_object\"}",
+        "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"schema\":{\"type\":\"object\","
+        "\"properties\":{\"a\":{\"type\":\"boolean\"},\"b\":{\"enum\":[\"u\",\"v\"]}},\"required\":[\"a\",\"b\"],"
+        "\"additionalProperties\":false}}}",
+        "\"guided_choice\":[\"yes\",\"no\"]",
+        "\"guided_regex\":\"[0-9]{3}-[0-9]{2}\"",
+    };
+    server s = start_server(NULL);
+    for (int i = 0; i < 4; i++) {
+        char *texts[2];
+        for (int fast = 0; fast < 2; fast++) {
+            char body[1024];
+            (void)snprintf(
+                body, sizeof body,
+                "{\"prompt\":\"{\",\"max_tokens\":60,\"temperature\":1,\"seed\":4,\"speculative\":%s,%s}",
+                fast ? "{\"proposer\":\"ngram\"}" : "false", forms[i]);
+            answer a = post(&s, "/v1/completions", body);
+            expect_status(&a, 200);
+            texts[fast] = strdup(text_at(a.json, "choices.0.text"));
+            const bool ended = strcmp(text_at(a.json, "choices.0.finish_reason"), "stop") == 0;
+            if (i > 0) assert_true(ended);
+            free_answer(&a);
+        }
+        assert_string_equal(texts[0], texts[1]);
+        assert_true(i != 0 || texts[0][strspn(texts[0], " \n\t")] == '{');
+        if (i == 1) {
+            json_t *value = json_loads(texts[0], 0, NULL);
+            assert_true(json_is_boolean(json_object_get(value, "a")));
+            json_decref(value);
+        }
+        if (i == 2) assert_true(strcmp(texts[0], "yes") == 0 || strcmp(texts[0], "no") == 0);
+        if (i == 3) assert_int_equal(strlen(texts[0]), 6);
+        free(texts[0]);
+        free(texts[1]);
+    }
+    answer a = post(&s, "/v1/completions", COMPLETION(",\"guided_regex\":\"(\""));
+    expect_status(&a, 400);
+    assert_string_equal(text_at(a.json, "error.param"), "response_format");
+    free_answer(&a);
+    stop_cleanly(&s);
+}
+
 /* A stop string split over tokens is never a part of the output. */
 static void test_stop(void **state)
 {
@@ -553,9 +658,6 @@ static void test_stop(void **state)
 }
 
 /* ---- what is wrong ---- */
-
-#define CHAT(fields)       "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"max_tokens\":1" fields "}"
-#define COMPLETION(fields) "{\"prompt\":\"a\",\"max_tokens\":1" fields "}"
 
 /* Every mistake of a client is answered by a 4xx in OpenAI's form that names the field; harmless fields are not mistakes. */
 static void test_mistakes(void **state)
@@ -1006,6 +1108,8 @@ int main(void)
         cmocka_unit_test(test_many_choices),
         cmocka_unit_test(test_chat),
         cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_scores_a_prompt),
+        cmocka_unit_test(test_forms),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_too_much),

@@ -434,6 +434,8 @@ static bool read_completion(serve_call *call, serve_error *e)
     const json_t *echo = member(call->body, "echo");
     if (echo && !json_is_boolean(echo)) return refuse_kind(e, "echo", echo, "true or false");
     call->echo = json_is_true(echo);
+    if (call->echo && call->params.logprobs && call->stream)
+        return serve_refuse(e, "stream", "stream: echo with logprobs is not supported in a stream");
     return read_prompts(call, e);
 }
 

@@ -43,8 +43,9 @@ struct serve_job {
     serve_reply reply;
     prompt prompts[SERVE_CHOICES_MAX]; /* (call.n_prompts) */
     int32_t *prediction;
-    serve_run *runs; /* (n_runs) */
-    choice *choices; /* (n_runs) */
+    lf_grammar *grammar; /* of the format asked for, or NULL */
+    serve_run *runs;     /* (n_runs) */
+    choice *choices;     /* (n_runs) */
     int n_runs, n_accepted, n_finished;
     bool begun;        /* a stream was */
     serve_error error; /* of the first run that failed */
@@ -69,6 +70,7 @@ static void free_job(serve_job *job)
         serve_feed_free(&job->choices[i].feed);
     }
     free(job->prediction);
+    lf_grammar_free(job->grammar);
     free(job->runs);
     free(job->choices);
     serve_call_free(&job->call);
@@ -181,6 +183,29 @@ static bool read_prediction(serve_job *job, serve_error *e)
     return true;
 }
 
+/* The grammar of a format: compiled here, shared by the runs. */
+static bool read_format(serve_job *job, serve_error *e)
+{
+    static const lf_grammar_kind kinds[] = {[SERVE_FORMAT_JSON] = LF_GRAMMAR_JSON_OBJECT,
+                                            [SERVE_FORMAT_SCHEMA] = LF_GRAMMAR_JSON_SCHEMA,
+                                            [SERVE_FORMAT_REGEX] = LF_GRAMMAR_REGEX,
+                                            [SERVE_FORMAT_CHOICE] = LF_GRAMMAR_CHOICE};
+    const serve_call *call = &job->call;
+    const json_t *spec = call->format_spec;
+    lf_error err;
+    if (call->format == SERVE_FORMAT_TEXT) return true;
+    char *dumped = json_is_string(spec) ? NULL : json_dumps(spec, JSON_ENCODE_ANY | JSON_COMPACT);
+    const char *text = dumped ? dumped : json_is_string(spec) ? json_string_value(spec) : "";
+    const lf_status status = lf_grammar_compile(&job->grammar, serve_runner_engine(job->server->runner),
+                                                kinds[call->format], text, strlen(text), &err);
+    free(dumped);
+    if (status == LF_OK) return true;
+    (void)serve_fail_status(e, &err);
+    if (e->status == 500) e->status = 400; /* what cannot be parsed is the client's */
+    (void)snprintf(e->param, sizeof e->param, "response_format");
+    return false;
+}
+
 /* ---- beginning ---- */
 
 /* So many choices may wait that nobody waits for long without knowing. */
@@ -213,7 +238,11 @@ static bool make_runs(serve_job *job, serve_error *e)
         run->params.ids = p->ids;
         run->params.n_ids = p->n_ids;
         run->params.seed += (uint64_t)(i % call->n);
+        run->params.grammar = job->grammar;
         run->streams = call->stream;
+        run->scores_prompt = call->echo && call->params.logprobs;
+        if (run->scores_prompt && call->params.n_predict == 0)
+            run->params.n_predict = 1; /* which is not told */
         run->progress = call->stream && call->wants_progress;
     }
     return true;
@@ -232,11 +261,9 @@ static bool prepare(serve_job *job, bool is_chat, serve_error *e)
     (void)snprintf(job->reply.id, sizeof job->reply.id, "%s-%012llx%06llx", is_chat ? "chatcmpl" : "cmpl",
                    (unsigned long long)(s->id_salt & 0xFFFFFFFFFFFF), (unsigned long long)s->n_requests);
     const int n_runs = job->call.n_prompts * job->call.n;
-    if (job->call.format != SERVE_FORMAT_TEXT)
-        return serve_refuse(e, "response_format", "response_format: only text is supported");
-    if (job->call.echo && job->call.params.logprobs)
-        return serve_refuse(e, "logprobs", "logprobs with echo is not supported");
-    if (!check_queue(s, n_runs, e) || !read_prompts(job, e) || !read_prediction(job, e)) return false;
+    if (!check_queue(s, n_runs, e) || !read_prompts(job, e) || !read_prediction(job, e) ||
+        !read_format(job, e))
+        return false;
     job->n_runs = n_runs;
     return make_runs(job, e);
 }
@@ -327,6 +354,14 @@ static void add_extras(const serve_job *job, json_t *answer, const lf_request_re
     if (job->call.wants_metrics) (void)json_object_set_new(answer, "metrics", serve_speculation_json(result));
 }
 
+/* Scoring a prompt takes a token of output, which who asked for none does not see. */
+static void drop_extra(const serve_job *job, serve_feed *feed)
+{
+    if (job->call.params.n_predict != 0) return;
+    feed->n_tokens = feed->n_prompt;
+    feed->text.len = 0;
+}
+
 /* Passes on what a choice has said since the last time. */
 static void stream_choice(serve_job *job, int i)
 {
@@ -334,6 +369,7 @@ static void stream_choice(serve_job *job, int i)
     const bool ends = c->finished;
     serve_feed_clear(&c->feed);
     (void)serve_runner_take(job->server->runner, &job->runs[i], &c->feed);
+    drop_extra(job, &c->feed);
     if (job->call.wants_progress) tell_progress(job, i);
     if (c->feed.n_tokens == 0 && !ends) return;
     serve_part part = part_of(job, i);
@@ -382,6 +418,7 @@ static void answer_whole(serve_job *job)
     json_t *choices = json_array(), *provenance = json_array();
     for (int i = 0; i < job->n_runs; i++) {
         (void)serve_runner_take(job->server->runner, &job->runs[i], &job->choices[i].feed);
+        drop_extra(job, &job->choices[i].feed);
         serve_part part = part_of(job, i);
         part.finish_reason = finish_reason(&job->runs[i]);
         (void)json_array_append_new(choices, serve_choice_json(&job->reply, &part));
@@ -427,6 +464,7 @@ static void finish_run(serve_job *job, int i)
         cancel_runs(job);
     }
     if (!job->choices[i].accepted) return; /* it never was one */
+    if (job->call.params.n_predict == 0) run->result.output_tokens = 0;
     add_result(&job->total, &run->result, i % job->call.n == 0);
     serve_runner_count(s->runner, &run->result, seconds);
     s->mean_seconds += (seconds - s->mean_seconds) * 0.1;

@@ -103,45 +103,96 @@ static void set_label(writer *w, const char *model)
     w->label[n] = '\0';
 }
 
-static void put_counters(writer *w, const serve_metrics *m)
+static void put_counters(writer *w, const lf_engine_stats *s)
 {
     const struct {
-        const char *name, *type, *help;
+        const char *name, *help;
         double value;
     } values[] = {
-        {"num_requests_running", "gauge", "Requests that have a place in the passes", m->running},
-        {"num_requests_waiting", "gauge", "Requests that wait for one", m->waiting},
-        {"prompt_tokens_total", "counter", "Tokens of prompts", (double)m->prompt_tokens},
-        {"generation_tokens_total", "counter", "Tokens of outputs", (double)m->output_tokens},
-        {"prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache",
-         (double)m->prompt_tokens},
-        {"prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache",
-         (double)m->cached_tokens},
-        {"iterations_total", "counter", "Passes over the model", (double)m->steps},
-        {"prefill_rows_total", "counter", "Rows of prompts in passes", (double)m->prefill_rows},
-        {"decode_rows_total", "counter", "Rows of last tokens and candidates in passes",
-         (double)m->decode_rows},
-        {"propose_seconds_total", "counter", "Time that proposers took", m->propose_seconds},
-        {"forward_seconds_total", "counter", "Time that passes took", m->forward_seconds},
-        {"pick_seconds_total", "counter", "Time that picks and what follows took", m->pick_seconds},
-        {"spec_decode_num_drafts_total", "counter", "Passes of requests that had candidates",
-         (double)m->drafted_passes},
-        {"spec_decode_num_draft_tokens_total", "counter", "Candidates verified", (double)m->proposed},
-        {"spec_decode_num_accepted_tokens_total", "counter", "Candidates accepted", (double)m->accepted},
+        {"prompt_tokens_total", "Tokens of prompts", (double)s->prompt_tokens},
+        {"generation_tokens_total", "Tokens of outputs", (double)s->output_tokens},
+        {"prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache",
+         (double)s->prompt_tokens},
+        {"prefix_cache_hits_total", "Prompt tokens found there", (double)s->cached_tokens},
+        {"num_preemptions_total", "Requests that gave up their pages and were read again",
+         (double)s->preemptions},
+        {"iterations_total", "Passes over the model", (double)s->steps},
+        {"request_passes_total", "Passes, for each request that they gave tokens", (double)s->passes},
+        {"prefill_rows_total", "Rows of prompts in passes", (double)s->prefill_rows},
+        {"decode_rows_total", "Rows of last tokens and candidates in passes", (double)s->decode_rows},
+        {"schedule_seconds_total", "Time that choosing rows took", s->schedule_seconds},
+        {"propose_seconds_total", "Time that proposers took", s->propose_seconds},
+        {"forward_seconds_total", "Time that passes took", s->forward_seconds},
+        {"pick_seconds_total", "Time that picks and what follows took", s->pick_seconds},
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-        put_value(w, values[i].name, values[i].type, values[i].help, values[i].value);
+        put_value(w, values[i].name, "counter", values[i].help, values[i].value);
+}
+
+static void put_gauges(writer *w, const lf_engine_stats *s)
+{
+    put_value(w, "num_requests_running", "gauge", "Requests that have a place in the passes", s->active);
+    put_value(w, "num_requests_waiting", "gauge", "Requests that wait for one", s->queued);
+    put_value(w, "kv_cache_usage_perc", "gauge", "Share of the pages that requests use",
+              s->pages > 0 ? (double)s->pages_used / s->pages : 0);
+    put_value(w, "kv_cache_pages", "gauge", "Pages of the cache", s->pages);
+    put_value(w, "kv_cache_pages_cached", "gauge", "Pages kept for requests that may come", s->pages_cached);
+}
+
+static void put_labelled(writer *w, const char *name, const char *label, const char *value, int64_t n)
+{
+    put(w, "%s%s{%s,%s=\"%s\"} %" PRId64 "\n", w->prefix, name, w->label, label, value, n);
+}
+
+/* One counter of each proposer. offset: of the member in lf_proposer_stats. */
+static void put_by_proposer(writer *w, const lf_engine_stats *s, const char *name, const char *help,
+                            size_t offset)
+{
+    put_head(w, name, "counter", help);
+    for (int i = 0; i < s->n_proposers; i++)
+        put_labelled(w, name, "proposer", s->proposers[i].name,
+                     *(const int64_t *)((const char *)&s->proposers[i] + offset));
+}
+
+static void put_by_position(writer *w, const char *name, const char *help,
+                            const int64_t counts[LF_DRAFT_LIMIT])
+{
+    char position[8];
+    put_head(w, name, "counter", help);
+    for (int i = 0; i < LF_DRAFT_LIMIT; i++) {
+        (void)snprintf(position, sizeof position, "%d", i);
+        if (counts[i] > 0 || i == 0) put_labelled(w, name, "position", position, counts[i]);
+    }
+}
+
+static void put_speculation(writer *w, const lf_engine_stats *s)
+{
+    put_by_proposer(w, s, "spec_decode_num_drafts_total", "Rounds that had candidates",
+                    offsetof(lf_proposer_stats, rounds));
+    put_by_proposer(w, s, "spec_decode_num_draft_tokens_total", "Candidates verified",
+                    offsetof(lf_proposer_stats, proposed));
+    put_by_proposer(w, s, "spec_decode_num_accepted_tokens_total", "Candidates accepted",
+                    offsetof(lf_proposer_stats, accepted));
+    put_by_position(w, "spec_decode_num_draft_tokens_per_pos_total", "Candidates, by place in the round",
+                    s->proposed_at);
+    put_by_position(w, "spec_decode_num_accepted_tokens_per_pos_total",
+                    "Candidates accepted, by place in the round", s->accepted_at);
+    put_head(w, "spec_skipped_total", "counter", "Rounds without candidates, by reason");
+    for (int i = 0; i < LF_SKIP_COUNT; i++)
+        put_labelled(w, "spec_skipped_total", "reason", lf_skip_name((lf_skip)i), s->skipped[i]);
 }
 
 bool serve_metrics_write(lf_bytes *out, const serve_metrics *m, const char *prefix, const char *model)
 {
     writer w = {.out = out, .prefix = prefix, .ok = true};
     set_label(&w, model);
-    put_counters(&w, m);
+    put_gauges(&w, &m->engine);
+    put_counters(&w, &m->engine);
     put_head(&w, "request_success_total", "counter", "Finished requests, by reason");
-    for (int finish = LF_FINISH_STOP; finish <= LF_FINISH_ERROR; finish++)
-        put(&w, "%srequest_success_total{%s,finished_reason=\"%s\"} %" PRIu64 "\n", prefix, w.label,
-            lf_finish_name((lf_finish)finish), m->finished[finish]);
+    for (int finish = LF_FINISH_STOP; finish < LF_FINISH_COUNT; finish++)
+        put_labelled(&w, "request_success_total", "finished_reason", lf_finish_name((lf_finish)finish),
+                     m->engine.finished[finish]);
+    put_speculation(&w, &m->engine);
     for (int id = 0; id < SERVE_HISTOGRAMS; id++)
         put_histogram(&w, (serve_histogram_id)id, &m->histograms[id]);
     return w.ok;

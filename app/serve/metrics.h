@@ -32,12 +32,7 @@ typedef enum serve_histogram_id {
 } serve_histogram_id;
 
 typedef struct serve_metrics {
-    int running, waiting; /* requests after the last pass */
-    uint64_t steps, prefill_rows, decode_rows;
-    uint64_t prompt_tokens, cached_tokens, output_tokens;
-    uint64_t drafted_passes, proposed, accepted; /* of finished requests */
-    uint64_t finished[LF_FINISH_ERROR + 1];      /* by lf_finish */
-    double propose_seconds, forward_seconds, pick_seconds;
+    lf_engine_stats engine; /* after the last pass */
     serve_histogram histograms[SERVE_HISTOGRAMS];
 } serve_metrics;
 

@@ -60,34 +60,56 @@ static size_t count_characters(const char *text, size_t n)
     return count;
 }
 
-/* A completion's: parallel lists. */
+/* The parallel lists of a completion's. */
+typedef struct lists {
+    const lf_engine *engine;
+    json_t *tokens, *logprobs, *tops, *offsets;
+} lists;
+
+/* top (n_top): the likeliest; logprob NULL: the first token of all, which nothing came before. */
+static void add_to_lists(lists *l, int32_t id, const float *logprob, const lf_logprob *top, int n_top,
+                         size_t offset)
+{
+    json_t *likeliest = n_top > 0 ? json_object() : json_null();
+    for (int k = 0; k < n_top; k++) {
+        json_t *name = token_text_json(l->engine, top[k].id);
+        (void)json_object_set_new(likeliest, json_string_value(name), json_real((double)top[k].logprob));
+        json_decref(name);
+    }
+    (void)json_array_append_new(l->tokens, token_text_json(l->engine, id));
+    (void)json_array_append_new(l->logprobs, logprob ? json_real((double)*logprob) : json_null());
+    (void)json_array_append_new(l->tops, likeliest);
+    (void)json_array_append_new(l->offsets, json_integer((json_int_t)offset));
+}
+
+static size_t token_characters(const lf_engine *engine, int32_t id)
+{
+    char bytes[LF_TOKEN_BYTES_LIMIT];
+    return count_characters(bytes, lf_token_text(engine, id, bytes));
+}
+
 static json_t *completion_logprobs_json(const serve_reply *r, const serve_part *part)
 {
-    json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array(), *offsets = json_array();
+    lists l = {r->engine, json_array(), json_array(), json_array(), json_array()};
     const serve_feed *feed = part->feed;
     const lf_logprob *top = feed->tops;
     const char *text = feed->text.data;
-    size_t offset = *part->offset;
+    size_t offset = *part->offset, echo_offset = 0;
+    if (part->echo) { /* its first token has no probability */
+        add_to_lists(&l, part->prompt_ids[0], NULL, NULL, 0, 0);
+        echo_offset = token_characters(r->engine, part->prompt_ids[0]);
+    }
     for (size_t i = 0; i < feed->n_tokens; i++) {
         const serve_token *t = &feed->tokens[i];
-        if (t->id >= 0) {
-            json_t *likeliest = t->n_top > 0 ? json_object() : json_null();
-            for (int k = 0; k < t->n_top; k++, top++) {
-                json_t *name = token_text_json(r->engine, top->id);
-                (void)json_object_set_new(likeliest, json_string_value(name),
-                                          json_real((double)top->logprob));
-                json_decref(name);
-            }
-            (void)json_array_append_new(tokens, token_text_json(r->engine, t->id));
-            (void)json_array_append_new(logprobs, json_real((double)t->logprob));
-            (void)json_array_append_new(tops, likeliest);
-            (void)json_array_append_new(offsets, json_integer((json_int_t)offset));
-        }
+        const bool is_prompt = i < feed->n_prompt;
+        if (t->id >= 0) add_to_lists(&l, t->id, &t->logprob, top, t->n_top, is_prompt ? echo_offset : offset);
+        if (is_prompt) echo_offset += token_characters(r->engine, t->id);
         offset += count_characters(text, t->len);
         text += t->len;
+        top += t->n_top;
     }
-    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", logprobs, "top_logprobs",
-                     tops, "text_offset", offsets);
+    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", l.tokens, "token_logprobs", l.logprobs, "top_logprobs",
+                     l.tops, "text_offset", l.offsets);
 }
 
 static json_t *logprobs_json(const serve_reply *r, const serve_part *part)
@@ -126,7 +148,7 @@ static json_t *choice_json(const serve_reply *r, const serve_part *part, const c
     *part->offset += count_characters(part->feed->text.data, part->feed->text.len);
     if (!r->call->wants_ids) return choice;
     json_t *ids = json_array();
-    for (size_t i = 0; i < part->feed->n_tokens; i++)
+    for (size_t i = part->feed->n_prompt; i < part->feed->n_tokens; i++)
         if (part->feed->tokens[i].id >= 0)
             (void)json_array_append_new(ids, json_integer(part->feed->tokens[i].id));
     (void)json_object_set_new(choice, "token_ids", ids);

@@ -33,7 +33,7 @@ struct serve_runner {
 
 void serve_feed_clear(serve_feed *feed)
 {
-    feed->n_tokens = feed->n_tops = 0;
+    feed->n_tokens = feed->n_tops = feed->n_prompt = 0;
     feed->text.len = 0;
 }
 
@@ -116,6 +116,18 @@ static bool on_token(void *cookie, const lf_token *token)
     return ok;
 }
 
+static bool on_prompt(void *cookie, const lf_token *token)
+{
+    serve_run *run = cookie;
+    serve_runner *r = run->runner;
+    (void)pthread_mutex_lock(&r->mutex);
+    const bool ok = feed_push(&run->feed, token);
+    if (!ok) (void)lf_fail_memory(&run->err, "log probabilities", run->feed.n_tokens);
+    run->feed.n_prompt += ok;
+    (void)pthread_mutex_unlock(&r->mutex);
+    return ok;
+}
+
 static bool on_prefill(void *cookie, int done, int total)
 {
     serve_run *run = cookie;
@@ -154,6 +166,7 @@ static void start(serve_runner *r, serve_run *run)
     lf_request_params params = run->params;
     params.on_token = on_token;
     params.on_prefill = run->progress ? on_prefill : NULL;
+    params.on_prompt = run->scores_prompt ? on_prompt : NULL;
     params.cookie = run;
     if (lf_request_submit(&run->request, r->engine, &params, &err) != LF_OK) {
         finish(r, run, &err);
@@ -188,18 +201,6 @@ static void fail_all(serve_runner *r, const lf_error *err)
     while (r->actives) finish(r, r->actives, err);
 }
 
-static void add_step(serve_metrics *m, const lf_step_info *s)
-{
-    m->running = s->active;
-    m->waiting = s->queued;
-    m->steps += s->n_requests > 0;
-    m->prefill_rows += (uint64_t)s->prefill_rows;
-    m->decode_rows += (uint64_t)s->decode_rows;
-    m->propose_seconds += s->propose_seconds;
-    m->forward_seconds += s->forward_seconds;
-    m->pick_seconds += s->pick_seconds;
-}
-
 /* Waits for something to do and takes what was submitted; false: the end. */
 static bool take_work(serve_runner *r, serve_run **submits)
 {
@@ -226,11 +227,12 @@ static void step(serve_runner *r)
 {
     bool busy;
     lf_error err = {0};
-    lf_step_info info = {.size = sizeof info};
-    if (lf_engine_step(r->engine, &busy, &info, &err) != LF_OK) fail_all(r, &err);
+    lf_engine_stats stats = {.size = sizeof stats};
+    if (lf_engine_step(r->engine, &busy, NULL, &err) != LF_OK) fail_all(r, &err);
     collect_finished(r);
+    lf_engine_get_stats(r->engine, &stats);
     (void)pthread_mutex_lock(&r->mutex);
-    add_step(&r->metrics, &info);
+    r->metrics.engine = stats;
     send_news(r);
     (void)pthread_mutex_unlock(&r->mutex);
 }
@@ -328,7 +330,7 @@ serve_phase serve_runner_phase(serve_runner *r, lf_error *err)
     return phase;
 }
 
-const lf_engine *serve_runner_engine(serve_runner *r)
+lf_engine *serve_runner_engine(serve_runner *r)
 {
     return serve_runner_phase(r, NULL) == SERVE_READY ? r->engine : NULL;
 }
@@ -395,13 +397,6 @@ void serve_runner_count(serve_runner *r, const lf_request_result *result, double
 {
     (void)pthread_mutex_lock(&r->mutex);
     serve_metrics *m = &r->metrics;
-    m->finished[result->finish]++;
-    m->prompt_tokens += (uint64_t)result->prompt_tokens;
-    m->cached_tokens += (uint64_t)result->cached_tokens;
-    m->output_tokens += (uint64_t)result->output_tokens;
-    m->drafted_passes += result->proposed > 0 ? (uint64_t)result->passes : 0;
-    m->proposed += (uint64_t)result->proposed;
-    m->accepted += (uint64_t)result->accepted;
     serve_metrics_observe(m, SERVE_E2E, e2e_seconds);
     serve_metrics_observe(m, SERVE_QUEUE, result->queue_seconds);
     serve_metrics_observe(m, SERVE_PREFILL, result->prefill_seconds);

@@ -31,6 +31,7 @@ typedef struct serve_feed {
     lf_logprob *tops;    /* (n_tops) */
     size_t n_tokens, cap_tokens, n_tops, cap_tops;
     lf_bytes text;
+    size_t n_prompt; /* of the tokens, the first ones: those of a prompt that was asked about, without text */
     int prefill_done; /* prompt tokens read */
 } serve_feed;
 
@@ -45,6 +46,7 @@ typedef struct serve_run {
     lf_request_params params; /* but for callbacks */
     bool streams;             /* wants news of every token, not only of the end */
     bool progress;            /* wants news of the prompt, too */
+    bool scores_prompt;       /* wants the log probabilities of its tokens */
 
     /* under the runner's mutex */
     serve_state state;
@@ -76,7 +78,7 @@ void serve_runner_stop(serve_runner *r);
 /* SERVE_FAILED: err says why. The engine is there from SERVE_READY on; of it, the HTTP thread calls what may be called from
  * any thread. */
 serve_phase serve_runner_phase(serve_runner *r, lf_error *err);
-const lf_engine *serve_runner_engine(serve_runner *r);
+lf_engine *serve_runner_engine(serve_runner *r);
 
 /* Readable when there is news, or the phase has changed. */
 int serve_runner_wake_fd(const serve_runner *r);

@@ -149,7 +149,8 @@ static void print_address(const serve_server *s)
 {
     const char *host = s->options->host;
     const bool is_v6 = strchr(host, ':') != NULL;
-    (void)fprintf(stderr, "listening on http://%s%s%s:%d\n", is_v6 ? "[" : "", host, is_v6 ? "]" : "", s->port);
+    (void)fprintf(stderr, "listening on http://%s%s%s:%d\n", is_v6 ? "[" : "", host, is_v6 ? "]" : "",
+                  s->port);
 }
 
 static lf_status serve(command *c, const sigset_t *outside, lf_error *err)

@@ -24,6 +24,9 @@ typedef struct lf_proposer lf_proposer;
  * candidate from the pick that is always right. Returning false makes this the last token. */
 typedef bool lf_emit_fn(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
 
+/* Called with the logits (n_vocab) before token `i` of a prompt, i from 1 to n_prompt - 1. */
+typedef void lf_prompt_fn(void *cookie, lf_seq *seq, int i, const float *logits);
+
 struct lf_seq {
     lf_kv_seq *kv;
     lf_ids
@@ -36,6 +39,8 @@ struct lf_seq {
     int n_prediction;
     lf_pick_params pick;
     lf_emit_fn *emit;
+    lf_prompt_fn *on_prompt; /* or NULL */
+    int n_prompt_told;       /* tokens of the prompt that on_prompt need not hear of again */
     void *cookie;
 
     lf_proposer *proposer; /* NULL: plain decoding */
