@@ -167,12 +167,17 @@ function renderMarkdown(parent, source, spans) {
 
 // ---- one answer on the page ----
 
-function statsLine(answer, isDone) {
+// Tokens a second: as the server measured them in the end, and until then by the clock here.
+function speed(s) {
+    const seconds = (performance.now() - s.first) / 1000;
+    return s.rate ?? (s.tokens > 1 && seconds > 0 ? (s.tokens - 1) / seconds : 0);
+}
+
+function statsLine(answer) {
     const s = answer.stats, parts = [];
-    if (!s || !s.tokens) return '';
-    const seconds = ((isDone ? s.end : performance.now()) - s.first) / 1000;
+    if (!s || !s.tokens) return [];
     parts.push(element('b', '', (s.tokens / Math.max(s.passes, 1)).toFixed(2)), ' tokens per pass · ');
-    if (s.tokens > 1 && seconds > 0) parts.push(element('b', '', ((s.tokens - 1) / seconds).toFixed(1)), ' tokens/s · ');
+    if (speed(s)) parts.push(element('b', '', speed(s).toFixed(speed(s) < 100 ? 1 : 0)), ' tokens/s · ');
     parts.push(`${s.tokens} tokens · first after ${((s.first - s.begin) / 1000).toFixed(2)} s`);
     if (s.finish === 'length') parts.push(' · cut off by the limit');
     return parts;
@@ -189,7 +194,7 @@ function answerView(answer) {
         due = false;
         const isDone = answer.done;
         text.replaceChildren();
-        text.classList.toggle('plain', answer.mode === 'text');
+        text.className = answer.mode === 'text' ? 'text plain' : 'text';
         if (answer.mode === 'text') leafMaker(answer.text, answer.spans)(text, 0, answer.text.length);
         else renderMarkdown(text, answer.text, answer.spans);
         (text.lastElementChild ?? text).classList.toggle('waits', !isDone && bar.hidden);
@@ -199,7 +204,7 @@ function answerView(answer) {
             bar.value = answer.progress.processed;
             stats.textContent = `reading the prompt: ${answer.progress.processed} of ${answer.progress.total} tokens`;
         } else {
-            stats.replaceChildren(...statsLine(answer, isDone));
+            stats.replaceChildren(...statsLine(answer));
         }
         error.hidden = !answer.error;
         error.textContent = answer.error ?? '';
@@ -254,7 +259,7 @@ function addTokens(answer, tokens) {
 
 async function ask(answer, body, view, signal) {
     const begin = performance.now();
-    answer.stats = { begin, first: null, end: begin, tokens: 0, passes: 0, finish: null };
+    answer.stats = { begin, first: null, tokens: 0, passes: 0, finish: null, rate: null };
     view.drawSoon();
     try {
         const path = answer.mode === 'text' ? 'v1/completions' : 'v1/chat/completions';
@@ -270,21 +275,23 @@ async function ask(answer, body, view, signal) {
             if (chunk.prompt_progress) answer.progress = chunk.prompt_progress;
             if (chunk.lookfar) addTokens(answer, chunk.lookfar.tokens);
             answer.stats.finish = chunk.choices[0]?.finish_reason ?? answer.stats.finish;
+            answer.stats.rate = chunk.timings?.predicted_per_second ?? answer.stats.rate;
             view.drawSoon();
         }
     } catch (e) {
         if (e.name !== 'AbortError') answer.error = e.message;
         if (/API key/.test(e.message)) $('settings').showModal();
     }
-    answer.stats.end = performance.now();
-    answer.stats.first ??= answer.stats.end;
+    answer.stats.first ??= performance.now();
+    answer.stats.rate ??= speed(answer.stats); // stopped: nobody measured it but this page
     answer.done = true;
     delete answer.progress;
     view.drawSoon();
 }
 
 function makeBody(chat, mode, seed) {
-    const body = { stream: true, temperature: Number(settings.temperature), seed, return_provenance: true, return_progress: true };
+    const body = { stream: true, temperature: Number(settings.temperature), seed, return_provenance: true, return_progress: true,
+        timings_per_token: true };
     if (settings.max) body.max_tokens = Number(settings.max);
     const earlier = chat.turns.slice(0, -1), last = chat.turns.at(-1);
     if (mode === 'text') {
@@ -302,9 +309,8 @@ function makeBody(chat, mode, seed) {
 }
 
 function verdict(plain, fast) {
-    const rate = (a) => (a.stats.tokens - 1) / (a.stats.end - a.stats.first);
     const same = plain.text === fast.text;
-    const gain = rate(fast) / rate(plain);
+    const gain = speed(fast.stats) / speed(plain.stats);
     return element('p', 'verdict', same ? 'The same text' : 'Not the same text', ', ',
         element('b', '', Number.isFinite(gain) ? `${gain.toFixed(2)}×` : 'as'), ' as fast');
 }
