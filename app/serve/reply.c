@@ -82,10 +82,26 @@ static void add_to_lists(lists *l, int32_t id, const float *logprob, const lf_lo
     (void)json_array_append_new(l->offsets, json_integer((json_int_t)offset));
 }
 
-static size_t token_characters(const lf_engine *engine, int32_t id)
+/* A place in the text of a prompt that moves on token by token. */
+typedef struct place {
+    size_t bytes, characters;
+} place;
+
+/* Over a token's bytes, with the space in front that a tokenizer may have put there; a token that the text does not have, such
+ * as the beginning of a sequence, does not move the place. */
+static void move_place(place *at, const serve_part *part, const lf_engine *engine, int32_t id)
 {
     char bytes[LF_TOKEN_BYTES_LIMIT];
-    return count_characters(bytes, lf_token_text(engine, id, bytes));
+    const char *token = bytes, *text = part->echo + at->bytes;
+    size_t n = lf_token_text(engine, id, bytes);
+    const size_t left = part->echo_len - at->bytes;
+    if (at->bytes == 0 && n > 0 && token[0] == ' ' && (left == 0 || text[0] != ' ')) {
+        token++;
+        n--;
+    }
+    if (n > left || memcmp(token, text, n) != 0) return;
+    at->bytes += n;
+    at->characters += count_characters(token, n);
 }
 
 static json_t *completion_logprobs_json(const serve_reply *r, const serve_part *part)
@@ -94,16 +110,18 @@ static json_t *completion_logprobs_json(const serve_reply *r, const serve_part *
     const serve_feed *feed = part->feed;
     const lf_logprob *top = feed->tops;
     const char *text = feed->text.data;
-    size_t offset = *part->offset, echo_offset = 0;
+    size_t offset = *part->offset;
+    place at = {0};
     if (part->echo) { /* its first token has no probability */
         add_to_lists(&l, part->prompt_ids[0], NULL, NULL, 0, 0);
-        echo_offset = token_characters(r->engine, part->prompt_ids[0]);
+        move_place(&at, part, r->engine, part->prompt_ids[0]);
     }
     for (size_t i = 0; i < feed->n_tokens; i++) {
         const serve_token *t = &feed->tokens[i];
         const bool is_prompt = i < feed->n_prompt;
-        if (t->id >= 0) add_to_lists(&l, t->id, &t->logprob, top, t->n_top, is_prompt ? echo_offset : offset);
-        if (is_prompt) echo_offset += token_characters(r->engine, t->id);
+        if (t->id >= 0)
+            add_to_lists(&l, t->id, &t->logprob, top, t->n_top, is_prompt ? at.characters : offset);
+        if (is_prompt) move_place(&at, part, r->engine, t->id);
         offset += count_characters(text, t->len);
         text += t->len;
         top += t->n_top;
