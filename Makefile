@@ -65,7 +65,7 @@ HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out tests/test_%.c,$(wildcard tes
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)
 FUZZERS  := $(FUZZ_SRC:fuzz/%.c=$O/fuzz/%)
 
-.PHONY: all lib tests check test demo asan ubsan tsan fuzz fuzzers bench lint format oracle install help clean compile_commands.json
+.PHONY: all lib tests check test demo asan ubsan tsan fuzz fuzzers bench lint format oracle test-serve install help clean compile_commands.json
 .SECONDARY:
 
 all: $O/lookfar lib
@@ -109,6 +109,9 @@ $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 $O/fuzz/%: $O/obj/fuzz/%.o $O/liblookfar.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+# What this one fuzzes is the command's.
+$O/fuzz/fuzz_request: $O/obj/app/serve/call.o $O/obj/app/serve/error.o
 
 tests: $(TESTS) $O/lookfar lib
 
@@ -154,6 +157,10 @@ format: setup-lint ## format the sources in place
 oracle: setup-build setup-oracle ## compare live with PyTorch, transformers, tokenizers, gguf
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all tests
 	sh tests/oracle/run.sh
+
+test-serve: setup-build setup-serve ## the openai client, schemathesis and a browser against lookfar serve
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	sh tests/serve/run.sh "$(MODEL)"
 
 setup-%:
 	@sh tools/setup.sh $*

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing for the groups given: build, test, lint, fuzz, oracle.
+# Installs the Debian packages that are missing for the groups given: build, test, lint, fuzz, oracle, serve.
 # Elsewhere than on Debian it names them and leaves the rest to the compiler, which says what is missing.
 set -eu
 
@@ -10,7 +10,8 @@ packages_of() {
     lint) echo clang-format cppcheck g++ ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
     oracle) echo python3 python3-venv ;;
-    *) echo "setup: found group \"$1\", expected build, test, lint, fuzz or oracle" >&2; exit 2 ;;
+    serve) echo python3 python3-venv chromium chromium-driver ;;
+    *) echo "setup: found group \"$1\", expected build, test, lint, fuzz, oracle or serve" >&2; exit 2 ;;
     esac
 }
 
