@@ -19,7 +19,8 @@ static json_t *answer(const json_t *question)
     lf_jinja *t = NULL;
     lf_bytes text = {0};
     const json_t *source = json_object_get(question, "template");
-    lf_status status = lf_jinja_compile(&t, json_string_value(source), json_string_length(source), "template", &err);
+    lf_status status = lf_jinja_compile(&t, json_string_value(source), json_string_length(source), "template",
+                                        &err);
     if (status == LF_OK)
         status = lf_jinja_render(t, json_object_get(question, "vars"),
                                  json_integer_value(json_object_get(question, "now")), &text, &err);
