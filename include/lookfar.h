@@ -94,6 +94,7 @@ typedef struct lf_engine_params {
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
     lf_progress_fn progress; /* while loading; may be NULL */
     void *progress_cookie;
+    const char *chat_template; /* Jinja text, or "chatml"; NULL: the model's own */
 } lf_engine_params;
 
 void lf_engine_params_init(lf_engine_params *params);
@@ -156,6 +157,36 @@ lf_status lf_grammar_compile(lf_grammar **out, lf_engine *engine, lf_grammar_kin
 
 /* Gives back a grammar, which lives on as long as a request has it; NULL is fine. From any thread. */
 void lf_grammar_free(lf_grammar *grammar);
+
+/* ---- conversations ---- */
+
+typedef struct lf_chat_info {
+    size_t size;               /* sizeof(lf_chat_info), set by the caller */
+    const char *template_text; /* NULL: the model has none, and none was given */
+    const char *error;         /* why the model's own template cannot be used; NULL: it can */
+    bool tools, system;        /* whether it shows tools, and system messages, to the model */
+} lf_chat_info;
+
+void lf_chat_get_info(const lf_engine *engine, lf_chat_info *info);
+
+/* The text that a conversation is for the model, by its chat template. request is a JSON object in OpenAI's form:
+ *
+ *     "messages"                [{"role": "user", "content": "..."}, ...]; content may be a list of {"type": "text"} parts
+ *     "tools", "documents"      lists of objects; absent
+ *     "add_generation_prompt"   end with what begins the answer; true
+ *     "chat_template_kwargs"    an object: further variables of the template ("enable_thinking")
+ *     "now"                     what strftime_now shows, in seconds since 1970, UTC; the time
+ *
+ * Other members are ignored, so that a whole request of the OpenAI API will do. *text is malloc'ed, NUL-terminated and the caller's.
+ * LF_EFORMAT: not JSON; LF_EINVAL: a member, or the template refuses the conversation; LF_EUNSUPPORTED: no template, one beyond the
+ * subset (docs/MODELS.md), or content other than text; LF_ELIMIT; LF_ENOMEM. Threads may render at the same time. */
+lf_status lf_chat_render(const lf_engine *engine, const char *request, size_t request_len, char **text,
+                         size_t *len, lf_error *err);
+
+/* Encodes a rendered conversation: names of special tokens become those tokens, wherever they stand, and nothing is put in front,
+ * because the template writes the beginning-of-sequence token itself. *ids is malloc'ed, the caller's. */
+lf_status lf_chat_tokenize(const lf_engine *engine, const char *text, size_t len, int32_t **ids,
+                           size_t *n_ids, lf_error *err);
 
 /* ---- requests ---- */
 

@@ -2,6 +2,7 @@
 #ifndef LF_ENGINE_INT_H
 #define LF_ENGINE_INT_H
 
+#include "chat/chat.h"
 #include "decode/round.h"
 #include "grammar/grammar.h"
 #include "kv/prefix.h"
@@ -59,6 +60,7 @@ struct lf_engine {
     lf_threads *threads;
     lf_model model;
     lf_tokenizer *tokenizer; /* NULL when the model has none */
+    lf_chat *chat;           /* NULL without a tokenizer */
     lf_kv_pool *pool;
     lf_prefix *prefix;
     lf_forward *forward;

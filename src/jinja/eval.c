@@ -280,9 +280,18 @@ static value eval_call(render *r, const node *n)
     }
 }
 
+/* A filter or test beyond the subset. */
+static value fail_unknown(render *r, const char *what, const node *n, const char *known)
+{
+    const str name = r->t->names[n->name];
+    return lf_render_fail(r, LF_EUNSUPPORTED, "found the %s '%.*s'; supported are %s", what,
+                          (int)(name.n < 40 ? name.n : 40), name.p, known);
+}
+
 static value eval_filter(render *r, const node *n)
 {
     call_args args;
+    if (!n->filter) return fail_unknown(r, "filter", n, lf_filter_names());
     const value input = lf_eval(r, n->a);
     if (r->status != LF_OK || !lf_eval_args(r, n, &args)) return value_undefined(-1);
     return lf_call_bound(r, "filter", &n->filter->signature, n->filter->fn, input, &args);
@@ -291,6 +300,7 @@ static value eval_filter(render *r, const node *n)
 static value eval_test(render *r, const node *n)
 {
     call_args args;
+    if (!n->test) return fail_unknown(r, "test", n, lf_test_names());
     const value subject = lf_eval(r, n->a);
     if (r->status != LF_OK || !lf_eval_args(r, n, &args)) return value_undefined(-1);
     return lf_call_bound(r, "test", &n->test->signature, n->test->fn, subject, &args);

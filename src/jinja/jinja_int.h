@@ -65,8 +65,8 @@ lf_status lf_jinja_lex(tokens *out, arena *mem, str source, const char *name, lf
  *   N_ITEM          object         key
  *   N_SLICE         object         from        to           step
  *   N_CALL          callee                                              arguments      N_NAMED((name), a)
- *   N_FILTER        input, (filter)                                     arguments      N_NAMED
- *   N_TEST          subject, (test)                                     arguments      N_NAMED
+ *   N_FILTER        input, (name, filter)                               arguments      N_NAMED
+ *   N_TEST          subject, (name, test)                               arguments      N_NAMED
  *   N_INPUT         what `filter` and block `set` put into their filters
  *   N_NOT, N_NEG, N_POS   operand
  *   N_AND, N_OR     left           right
@@ -86,6 +86,7 @@ lf_status lf_jinja_lex(tokens *out, arena *mem, str source, const char *name, lf
  *   N_SCOPE         (generation)                                        body
  *   N_BREAK, N_CONTINUE
  *
+ * A filter or test that is not known is NULL, and fails when it is reached: templates name some in branches that are never taken.
  * A target is N_NAME, N_TUPLE of targets, or N_ATTR of an N_NAME (a namespace). Absent parts are NULL. */
 typedef enum node_kind {
     N_CONST,
@@ -149,7 +150,8 @@ struct node {
 /* The names that the room itself looks for; they come first in every template's names. */
 #define KNOWN_NAMES(X)                                                                                       \
     X(range)                                                                                                 \
-    X(dict) X(namespace) X(raise_exception) X(strftime_now) X(loop) X(caller) X(varargs) X(kwargs) X(index)  \
+    X(dict)                                                                                                  \
+    X(namespace) X(raise_exception) X(strftime_now) X(loop) X(caller) X(varargs) X(kwargs) X(index)          \
         X(index0) X(revindex) X(revindex0) X(first) X(last) X(length) X(previtem) X(nextitem) X(depth)       \
             X(depth0) X(name)
 

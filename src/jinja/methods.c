@@ -171,13 +171,26 @@ METHOD(str_join)
     return lf_text_join(r, self.as.s, items.items, items.n);
 }
 
+/* A position as Python gives it: -1 for none. */
+static value position(str s, size_t at)
+{
+    return value_int(at == SIZE_MAX ? -1 : (int64_t)lf_text_length((str){s.p, at}));
+}
+
 METHOD(str_find)
 {
     UNUSED;
     if (!need_string(r, "find", &a[0]) || !lf_render_spend(r, steps_of_bytes(self.as.s.n)))
         return value_undefined(-1);
-    const size_t at = lf_text_find(self.as.s, a[0].as.s, 0);
-    return value_int(at == SIZE_MAX ? -1 : (int64_t)lf_text_length((str){self.as.s.p, at}));
+    return position(self.as.s, lf_text_find(self.as.s, a[0].as.s, 0));
+}
+
+METHOD(str_rfind)
+{
+    UNUSED;
+    if (!need_string(r, "rfind", &a[0]) || !lf_render_spend(r, steps_of_bytes(self.as.s.n)))
+        return value_undefined(-1);
+    return position(self.as.s, lf_text_find_last(self.as.s, a[0].as.s, self.as.s.n));
 }
 
 METHOD(str_count)
@@ -354,6 +367,7 @@ static const method str_methods[] = {
     {{"capitalize", {NULL}, 0, false}, str_capitalize},
     {{"join", {"iterable"}, 1, false}, str_join},
     {{"find", {"sub"}, 1, false}, str_find},
+    {{"rfind", {"sub"}, 1, false}, str_rfind},
     {{"count", {"sub"}, 1, false}, str_count},
     {{"isdigit", {NULL}, 0, false}, str_isdigit},
     {{"isalpha", {NULL}, 0, false}, str_isalpha},

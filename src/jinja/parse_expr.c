@@ -246,10 +246,8 @@ node *lf_parse_filter(parser *p, node *input)
     node *n = binary(p, N_FILTER, 0, input, NULL);
     if (!n) return NULL;
     n->line = t->line;
+    n->name = lf_parse_name(p, t->text);
     n->filter = lf_filter_find(t->text);
-    if (!n->filter)
-        return lf_parse_fail(p, LF_EUNSUPPORTED, t, "found the filter %s; supported are %s",
-                             lf_parse_describe(t, found), lf_filter_names());
     if (is_op(p->at, "(", 0, 0)) parse_arguments(p, n);
     return n;
 }
@@ -282,10 +280,8 @@ static node *parse_test(parser *p, node *subject)
     node *n = binary(p, N_TEST, 0, subject, NULL);
     if (!n) return NULL;
     n->line = t->line;
+    n->name = lf_parse_name(p, t->text);
     n->test = lf_test_find(t->text);
-    if (!n->test)
-        return lf_parse_fail(p, LF_EUNSUPPORTED, t, "found the test %s; supported are %s",
-                             lf_parse_describe(t, found), lf_test_names());
     if (is_op(p->at, "(", 0, 0))
         parse_arguments(p, n);
     else if (lf_parse_is_word(p->at, "is"))

@@ -59,7 +59,8 @@ static value remainder_is(render *r, const value *v, const value *divisor, int64
 {
     const bool integers = value_is_integer(v) && value_is_integer(divisor);
     if (!value_is_number(v) || !value_is_number(divisor) || value_number(divisor) == 0)
-        return lf_render_fail(r, LF_EINVAL, "found %s, expected a number, and a divisor other than 0", lf_value_type(v));
+        return lf_render_fail(r, LF_EINVAL, "found %s, expected a number, and a divisor other than 0",
+                              lf_value_type(v));
     if (integers && value_integer(divisor) == -1) return value_bool(rest == 0); /* INT64_MIN % -1 traps */
     const bool divides = integers ? value_integer(v) % value_integer(divisor) == 0
                                   : fmod(value_number(v), value_number(divisor)) == 0;

@@ -216,10 +216,9 @@ value lf_text_split(render *r, str s, const str *separator, int64_t count)
     return lf_value_seq(r, J_LIST, all.items, all.n);
 }
 
-/* Where the last part of s[0..end) begins; SIZE_MAX: nowhere. */
-static size_t find_last(str s, str part, size_t end)
+size_t lf_text_find_last(str s, str part, size_t end)
 {
-    for (size_t at = end; at >= part.n; at--)
+    for (size_t at = end; at >= part.n && at <= end; at--)
         if (memcmp(s.p + at - part.n, part.p, part.n) == 0) return at - part.n;
     return SIZE_MAX;
 }
@@ -231,7 +230,7 @@ value lf_text_split_right(render *r, str s, const str *separator, int64_t count)
     if (count < 0 || !lf_render_spend(r, steps_of_bytes(s.n))) return lf_text_split(r, s, separator, -1);
     if (!separator) return lf_render_fail(r, LF_EUNSUPPORTED, "rsplit: found a count without a separator");
     if (separator->n == 0) return lf_render_fail(r, LF_EINVAL, "rsplit: found an empty separator");
-    while (all.n < (size_t)count && (found = find_last(s, *separator, end)) != SIZE_MAX &&
+    while (all.n < (size_t)count && (found = lf_text_find_last(s, *separator, end)) != SIZE_MAX &&
            r->status == LF_OK) {
         add_piece(&all, (str){s.p + found + separator->n, end - found - separator->n});
         end = found;

@@ -407,10 +407,12 @@ value lf_value_slice(render *r, const value *v, const value bounds[3])
     size_t count;
     if (v->kind == J_UNDEFINED) return lf_value_item(r, v, &bounds[0]);
     if (!is_indexed(v))
-        return lf_render_fail(r, LF_EINVAL, "found a slice of %s, expected one of a string or list", lf_value_type(v));
+        return lf_render_fail(r, LF_EINVAL, "found a slice of %s, expected one of a string or list",
+                              lf_value_type(v));
     for (int i = 0; i < 3; i++)
         if (bounds[i].kind != J_NONE && !value_is_integer(&bounds[i]))
-            return lf_render_fail(r, LF_EINVAL, "found %s in a slice, expected integers", lf_value_type(&bounds[i]));
+            return lf_render_fail(r, LF_EINVAL, "found %s in a slice, expected integers",
+                                  lf_value_type(&bounds[i]));
     if (!slice_range(r, bounds, (int64_t)lf_value_length(r, v), &first, &step, &count))
         return value_undefined(-1);
     if (count == 0) first = 0;

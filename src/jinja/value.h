@@ -207,9 +207,10 @@ size_t lf_float_text(char out[FLOAT_TEXT_BYTES], double f);
 /* ---- text (text.c) ---- */
 
 size_t lf_text_length(str s);
-bool lf_text_is_space(int32_t cp);                 /* as str.isspace() */
-int32_t lf_text_next(str s, size_t *at);           /* the code point at *at, which moves past it */
-size_t lf_text_find(str s, str part, size_t from); /* SIZE_MAX: not there */
+bool lf_text_is_space(int32_t cp);                     /* as str.isspace() */
+int32_t lf_text_next(str s, size_t *at);               /* the code point at *at, which moves past it */
+size_t lf_text_find(str s, str part, size_t from);     /* SIZE_MAX: not there */
+size_t lf_text_find_last(str s, str part, size_t end); /* in s[0..end) */
 str lf_text_strip(str s, const str *chars,
                   int sides); /* chars NULL: white space; sides: 1 left, 2 right, 3 both */
 enum { SIDE_LEFT = 1, SIDE_RIGHT = 2, SIDE_BOTH = 3 };

@@ -40,7 +40,10 @@ bool lf_tokenizer_adds_bos(const lf_tokenizer *t);   /* whether encoding a promp
 bool lf_tokenizer_is_eos(const lf_tokenizer *t,
                          int32_t id); /* eos, eot, and every id generation_config.json names */
 lf_token_kind lf_tokenizer_kind(const lf_tokenizer *t, int32_t id);
-const char *lf_tokenizer_chat_template(const lf_tokenizer *t); /* Jinja text, or NULL */
+int32_t
+lf_tokenizer_eos(const lf_tokenizer *t); /* the first of them, eos_token; LF_TOKEN_NONE when there is none */
+const char *lf_tokenizer_chat_template(const lf_tokenizer *t);       /* Jinja text, or NULL */
+const char *lf_tokenizer_chat_template_tools(const lf_tokenizer *t); /* the one named "tool_use", or NULL */
 
 /* The stored piece of a token (as in the vocabulary: "▁the", "Ġthe", "<0x0A>"), *len bytes, borrowed. */
 const char *lf_tokenizer_piece(const lf_tokenizer *t, int32_t id, size_t *len);

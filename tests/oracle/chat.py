@@ -10,7 +10,7 @@ Live: every construct of chat_constructs.py, and every template (tests/golden/ch
     constructs.json       {"vars", "now", "cases": [{"template", "text" or null for refused}]}
     conversations.json    200 conversations: the variables of a rendering
     hashes.json           {template: [hash of the text of each conversation, "" for refused]}, FNV-1a of 64 bits
-    texts.json            {template: the texts of the first few conversations}, for people
+    texts.json            {own template: the texts of the first few conversations}, for people
 """
 
 import argparse
@@ -85,7 +85,7 @@ WORDS = ["hello", "the", "weather", "in", "Zürich", "日本", "😀", "<|im_end
          "<tool_call>", "<tool_response>", "</tool_response>", "1.5", "0", "None", "null", "\u2028", "\u007f"]  # fmt: skip
 
 
-def sentence(rng, most=12):
+def sentence(rng, most=8):
     text = ""
     for _ in range(rng.randrange(most)):
         text += rng.choice(WORDS) + rng.choice([" ", " ", " ", "\n", "\n\n", "  ", ""])
@@ -124,7 +124,7 @@ def call(rng, tools):
 def content(rng):
     if rng.random() < 0.08:
         return [{"type": "text", "text": sentence(rng)} for _ in range(rng.randrange(1, 4))]
-    if rng.random() < 0.04:
+    if rng.random() < 0.005:
         return " ".join(rng.choice(WORDS) for _ in range(1500))
     return sentence(rng)
 
@@ -198,7 +198,7 @@ def conversations(seed, n):
 def templates(folder):
     found = {}
     for path in sorted(GOLDEN.glob("*.jinja")):
-        found[path.name] = path.read_text()
+        found[path.name] = path.read_bytes().decode()
     for path in sorted(DATA.glob("tokenizers/*/tokenizer_config.json")):
         template = json.loads(path.read_text()).get("chat_template")
         for item in template if isinstance(template, list) else [{"name": "", "template": template}] if template else []:
@@ -226,7 +226,7 @@ def record(real):
     GOLDEN.mkdir(parents=True, exist_ok=True)
 
     def write(name, value, **style):
-        (GOLDEN / name).write_text(json.dumps(value, ensure_ascii=True, **style) + "\n")
+        (GOLDEN / name).write_text(json.dumps(value, ensure_ascii=False, **style) + "\n")
 
     cases = [{"template": t, "text": reference(t, VARS)} for t in constructs()]
     write("constructs.json", {"vars": VARS, "now": NOW, "cases": cases}, indent=0)
@@ -234,7 +234,8 @@ def record(real):
     write("conversations.json", recorded, separators=(",", ":"))
     texts = {name: [reference(t, c) for c in recorded] for name, t in real.items()}
     write("hashes.json", {name: [fnv(t) for t in all] for name, all in texts.items()}, indent=0)
-    write("texts.json", {name: [t for t in all if t and len(t) < 2000][:N_TEXTS] for name, all in texts.items()}, indent=1)
+    own = {name: all for name, all in texts.items() if name.endswith(".jinja")}
+    write("texts.json", {name: [t for t in all if t and len(t) < 2000][:N_TEXTS] for name, all in own.items()}, indent=1)
 
 
 # ---- live ----

@@ -121,7 +121,7 @@ plain text
 {{ mixed.upper() }} {{ mixed.lower() }} {{ mixed.title() }} {{ mixed.capitalize() }} {{ 'éàÇ'.upper() }} {{ 'ÉÀÇ'.lower() }} {{ 'ǆ'.title() }} {{ ''.capitalize() }}
 {{ ', '.join(['a', 'b']) }} {{ ''.join(words) }} {{ '-'.join('abc') }} {{ ','.join([]) }} {{ ','.join(person) }}
 {{ ', '.join([1, 2]) }}
-{{ 'hello'.find('l') }} {{ 'hello'.find('x') }} {{ '日本語'.find('語') }} {{ 'hello'.count('l') }} {{ 'aaaa'.count('aa') }} {{ 'abc'.count('') }} {{ 'hello'.removeprefix('he') }} {{ 'hello'.removesuffix('lo') }} {{ 'hello'.removeprefix('x') }}
+{{ 'hello'.find('l') }} {{ 'hello'.find('x') }} {{ '日本語'.find('語') }} {{ 'hello'.rfind('l') }} {{ 'é日é'.rfind('é') }} {{ 'x'.rfind('y') }} {{ 'ab'.rfind('') }} {{ 'hello'.count('l') }} {{ 'aaaa'.count('aa') }} {{ 'abc'.count('') }} {{ 'hello'.removeprefix('he') }} {{ 'hello'.removesuffix('lo') }} {{ 'hello'.removeprefix('x') }}
 {{ '123'.isdigit() }} {{ '12a'.isdigit() }} {{ ''.isdigit() }} {{ 'abc'.isalpha() }} {{ 'a1'.isalnum() }} {{ ' \t'.isspace() }} {{ 'ABC'.isupper() }} {{ 'aBC'.isupper() }} {{ 'abc1'.islower() }} {{ '1'.islower() }} {{ 'éa'.isalpha() }}
 {{ words.index('fig') }} {{ words.count('fig') }} {{ (1, 2, 1).count(1) }}
 {{ words.index('nope') }}
@@ -177,6 +177,7 @@ plain text
 {{ person.items() | tojson }}
 {{ {(1, 2): 3} | tojson }}
 {{ name | no_such_filter }}
+{% if no %}{{ name | no_such_filter(1) }}{{ name is no_such_test }}{% endif %}branch not taken
 {{ name is no_such_test }}
 {{ none is none }} {{ 0 is none }} {{ true is true }} {{ 1 is true }} {{ false is false }} {{ 0 is false }} {{ true is boolean }} {{ 1 is boolean }} {{ 1 is integer }} {{ true is integer }} {{ 1.0 is integer }} {{ 1.0 is float }} {{ 1 is number }} {{ true is number }} {{ 'a' is number }}
 {{ 'a' is string }} {{ 1 is string }} {{ {} is mapping }} {{ [] is mapping }} {{ [] is iterable }} {{ 'a' is iterable }} {{ 1 is iterable }} {{ none is iterable }} {{ [] is sequence }} {{ 'a' is sequence }} {{ {} is sequence }} {{ 1 is sequence }} {{ (1,) is sequence }} {{ undefined_name is sequence }} {{ undefined_name is iterable }} {{ undefined_name is mapping }} {{ {}.items() is sequence }} {{ {}.items() is iterable }} {{ range is callable }} {{ name is callable }} {{ range(2) is sequence }}
