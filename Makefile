@@ -65,7 +65,7 @@ HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out tests/test_%.c,$(wildcard tes
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)
 FUZZERS  := $(FUZZ_SRC:fuzz/%.c=$O/fuzz/%)
 
-.PHONY: all lib tests check test demo asan ubsan tsan fuzz fuzzers bench lint format oracle test-serve install help clean compile_commands.json
+.PHONY: all lib tests check test demo asan ubsan tsan mutants fuzz fuzzers bench lint format oracle test-serve install help clean compile_commands.json
 .SECONDARY:
 
 all: $O/lookfar lib
@@ -121,12 +121,14 @@ fuzzers: $(FUZZERS)
 
 JOBS := $(shell nproc)
 MODEL ?= $(firstword $(wildcard models/*.gguf $(LOOKFAR_DATA)/models/hf/stories260K))
-PROMPT ?= Once upon a time, there was a little
+PROMPT ?= It was late in the evening when
+# The model writes a long text, and goes on from there in a batch: plainly, then with guesses.
+DEMO ?= --write 8000 --parallel 8 -n 128 --temp 0.8 --seed 1
 
-demo: setup-build ## run the model that ships with the project (or MODEL=PATH)
+demo: setup-build ## let the model that ships with the project (or MODEL=PATH) write, plainly and with guesses
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@[ -n "$(MODEL)" ] || { echo "make demo: no model here yet; give one: make demo MODEL=PATH"; exit 1; }
-	$O/lookfar run -m "$(MODEL)" -p "$(PROMPT)" -n 200
+	$O/lookfar run -m "$(MODEL)" -p "$(PROMPT)" --compare $(DEMO)
 
 test: setup-build setup-test ## install what is missing, build, run every test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
@@ -138,6 +140,9 @@ check: ## run the tests that are built
 asan ubsan tsan: setup-build setup-test ## run the tests under a sanitizer
 	@$(MAKE) --no-print-directory -s -j$(JOBS) VARIANT=$@ tests
 	@$(MAKE) --no-print-directory VARIANT=$@ check
+
+mutants: setup-build setup-test ## plant known bugs and see the tests fail
+	@sh tools/mutants.sh
 
 FUZZ_SECONDS ?= 60
 fuzz: setup-build setup-fuzz ## fuzz every parser for FUZZ_SECONDS each

@@ -73,6 +73,7 @@ void app_catch_interrupt(void);
  * the reference and returns 0 or, with a message, EXIT_FAIL; closing (NULL is fine) returns `code`, or EXIT_FAIL with a
  * message when `code` is 0 and not everything could be written. */
 FILE *app_open_json(const char *path);
+FILE *app_append_json(const char *path); /* likewise, to what the file has */
 int app_write_json(FILE *f, const char *path, json_t *object);
 int app_close_json(FILE *f, const char *path, int code);
 
@@ -123,7 +124,28 @@ typedef struct app_batch {
 } app_batch;
 int app_run_batch(const app_batch *batch);
 
-/* A line of --trace: what a pass did. */
+/* lookfar run --compare: the prompt continued by several requests, plainly and then with the proposer of params. Returns the exit
+ * status, EXIT_FAIL when the outputs differ. */
+typedef struct app_compare {
+    lf_engine *engine;
+    const lf_request_params *params; /* of request i with the i-th seed after theirs */
+    const char *prompt;
+    size_t prompt_len;
+    int n_write;    /* tokens that the model adds to the prompt first; fewer when the context is full */
+    int n_requests; /* at most 512 */
+    bool no_bos, quiet;
+    FILE *text;  /* where the model's text goes */
+    FILE *trace; /* or NULL */
+    FILE *json;  /* or NULL: an object for each request, those of plain decoding first */
+    const char *json_path;
+} app_compare;
+int app_run_compare(const app_compare *compare);
+
+/* A line of --trace: what a pass did, in all and for each request. */
 void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);
+
+/* Gives the engine what passes cost on this machine, for the proposer `auto`: from the user's cache folder, or measured now and
+ * kept there. A folder that cannot be read or written costs the measurement, no more. */
+lf_status app_prepare_profile(lf_engine *engine, bool quiet, lf_error *err);
 
 #endif

@@ -12,7 +12,7 @@ bool app_bench_open(app_bench_output *out)
     app_progress_start(&out->progress, out->progress_text, out->quiet);
     out->table = stdout;
     if (!out->json_path) return true;
-    out->json = app_open_json(out->json_path);
+    out->json = out->append ? app_append_json(out->json_path) : app_open_json(out->json_path);
     if (out->json == stdout) out->table = stderr;
     return out->json != NULL;
 }

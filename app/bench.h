@@ -21,6 +21,7 @@ int app_bench_serve(int argc, char **argv);
 typedef struct app_bench_output {
     const char *json_path; /* of --json, or NULL */
     bool quiet;
+    bool append;         /* to what the file of --json has */
     FILE *json, *table;  /* standard output, unless JSON has that */
     bool has_head, told; /* told: standard error has the reason of a failure already */
     app_progress progress;

@@ -54,7 +54,7 @@ static const struct argp_option options[] = {
     {"choice", OPT_CHOICE, "TEXT", 0, "the output is this text; given again: one of these texts", 0},
     {"reverse-prompt", 'r', "TEXT", 0, "stop before this text; may be given again", 0},
     {"proposer", OPT_PROPOSER, "NAME", 0,
-     "what guesses tokens ahead: none (default), ngram, jacobi, sparse or auto; the output is the same with each",
+     "what guesses tokens ahead: none, ngram, jacobi, sparse or auto (default), which chooses; the output is the same with each",
      0},
     {"draft-max", OPT_DRAFT_MAX, "N", 0, "tokens guessed ahead in a pass at most (default: 8)", 0},
     {"selection", OPT_SELECTION, "NAME", 0,

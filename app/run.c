@@ -21,6 +21,8 @@ enum {
     OPT_PARALLEL,
     OPT_TRACE,
     OPT_COLOR,
+    OPT_COMPARE,
+    OPT_WRITE,
 };
 
 enum { PARALLEL_DEFAULT = 8 }; /* requests decoded together with --prompts */
@@ -29,7 +31,8 @@ typedef struct run_options {
     app_engine_options engine;
     app_request_options request;
     const char *prompt, *prompt_file, *prompts_path, *prediction_path, *json_path, *dump_path, *trace_path;
-    bool interactive, hide_prompt, no_escape, no_bos, color;
+    bool interactive, hide_prompt, no_escape, no_bos, color, compare;
+    int n_write;
 } run_options;
 
 static const struct argp_option options[] = {
@@ -39,7 +42,8 @@ static const struct argp_option options[] = {
     {"prompts", OPT_PROMPTS, "FILE", 0,
      "many requests: JSON lines with \"prompt\" and what differs from the options here; results are JSON lines, on standard output or where --json says",
      0},
-    {"parallel", OPT_PARALLEL, "N", 0, "with --prompts: requests decoded together (default: 8)", 0},
+    {"parallel", OPT_PARALLEL, "N", 0, "with --prompts or --compare: requests decoded together (default: 8)",
+     0},
     {"prediction", OPT_PREDICTION, "FILE", 0,
      "a text that the output is expected to be like, for --proposer ngram", 0},
     {"special", OPT_SPECIAL, NULL, 0,
@@ -50,8 +54,12 @@ static const struct argp_option options[] = {
     {"json", OPT_JSON, "FILE", 0, "write the result as a JSON object to FILE (-: standard output)", 0},
     {"dump-logits", OPT_DUMP, "FILE", 0,
      "write the logits after every prompt token, float32 (n_prompt, n_vocab), and stop", 0},
-    {"trace", OPT_TRACE, "FILE", 0,
-     "write a JSON line for every pass: requests, rows, proposed, accepted, times", 0},
+    {"trace", OPT_TRACE, "FILE", 0, "write a JSON line for every pass: its requests, rows, candidates, times",
+     0},
+    {"compare", OPT_COMPARE, NULL, 0,
+     "continue the prompt by --parallel requests, plainly and with the proposer, and tell how fast each was",
+     0},
+    {"write", OPT_WRITE, "N", 0, "with --compare: let the model first write N tokens after the prompt", 0},
     {"color", OPT_COLOR, NULL, 0, "show accepted guesses in green", 0},
     {0},
 };
@@ -74,6 +82,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_PREDICTION: o->prediction_path = arg; return 0;
     case OPT_TRACE: o->trace_path = arg; return 0;
     case OPT_COLOR: o->color = true; return 0;
+    case OPT_COMPARE: o->compare = true; return 0;
+    case OPT_WRITE: o->n_write = (int)app_parse_int(state, "--write", arg, 0, 1 << 30); return 0;
     case OPT_SPECIAL: o->request.params.special = true; return 0;
     case OPT_NO_PROMPT: o->hide_prompt = true; return 0;
     case OPT_NO_ESCAPE: o->no_escape = true; return 0;
@@ -89,6 +99,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (o->prompts_path && (o->interactive || o->dump_path || o->prediction_path))
             app_usage_error(state,
                             "--prompts: found with -i, --dump-logits or --prediction, expected without");
+        if (o->compare && (o->interactive || o->dump_path || o->prediction_path || o->prompts_path))
+            app_usage_error(
+                state,
+                "--compare: found with -i, --prompts, --dump-logits or --prediction, expected without");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -339,6 +353,25 @@ static int run_single(const run_options *o, lf_engine *engine, lf_bytes *prompt,
     return app_close_json(json, o->json_path, code);
 }
 
+static int run_comparison(const run_options *o, lf_engine *engine, const lf_bytes *prompt, FILE *trace)
+{
+    FILE *json = o->json_path ? app_open_json(o->json_path) : NULL;
+    const app_compare compare = {.engine = engine,
+                                 .params = &o->request.params,
+                                 .prompt = prompt->data ? prompt->data : "",
+                                 .prompt_len = prompt->len,
+                                 .n_write = o->n_write,
+                                 .n_requests = o->engine.params.n_seqs,
+                                 .no_bos = o->no_bos,
+                                 .quiet = o->engine.quiet,
+                                 .text = json == stdout ? stderr : stdout,
+                                 .trace = trace,
+                                 .json = json,
+                                 .json_path = o->json_path};
+    if (o->json_path && !json) return EXIT_FAIL;
+    return app_close_json(json, o->json_path, app_run_compare(&compare));
+}
+
 static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
 {
     const app_batch batch = {.engine = engine,
@@ -349,6 +382,12 @@ static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
                              .quiet = o->engine.quiet,
                              .trace = trace};
     return app_run_batch(&batch);
+}
+
+static lf_status prepare_proposer(const run_options *o, lf_engine *engine, lf_error *err)
+{
+    const bool needs = strcmp(o->request.params.proposer, "auto") == 0 && !o->dump_path;
+    return needs ? app_prepare_profile(engine, o->engine.quiet, err) : LF_OK;
 }
 
 int app_run(int argc, char **argv)
@@ -365,17 +404,22 @@ int app_run(int argc, char **argv)
     int code;
     lf_engine_params_init(&o.engine.params);
     lf_request_params_init(&o.request.params);
+    o.request.params.proposer = "auto";
     o.engine.params.n_seqs = 0;
     app_parse_args(&argp, argc, argv, &o);
-    if (o.engine.params.n_seqs == 0) o.engine.params.n_seqs = o.prompts_path ? PARALLEL_DEFAULT : 1;
+    if (o.engine.params.n_seqs == 0)
+        o.engine.params.n_seqs = o.prompts_path || o.compare ? PARALLEL_DEFAULT : 1;
     app_catch_interrupt();
     if (o.trace_path) trace = app_open_json(o.trace_path);
     if (o.trace_path && !trace) return EXIT_FAIL;
     if (!o.prompts_path && read_prompt(&prompt, &o, &err) != LF_OK)
         code = app_fail(&err);
     else if (app_open_engine(&engine, &o.engine, &err) != LF_OK ||
-             app_compile_grammar(&o.request.params.grammar, engine, &o.request.grammar, &err) != LF_OK)
+             app_compile_grammar(&o.request.params.grammar, engine, &o.request.grammar, &err) != LF_OK ||
+             prepare_proposer(&o, engine, &err) != LF_OK)
         code = app_fail(&err);
+    else if (o.compare)
+        code = run_comparison(&o, engine, &prompt, trace);
     else
         code = o.prompts_path ? run_many(&o, engine, trace) : run_single(&o, engine, &prompt, trace, &err);
     lf_grammar_free(o.request.params.grammar);

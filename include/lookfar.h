@@ -116,9 +116,19 @@ typedef struct lf_engine_info {
     int n_pages; /* of the cache */
     size_t weight_bytes, kv_bytes, buffer_bytes;
     double load_seconds;
+    const char *profile_key; /* what a cost profile depends on, in a line (lf_engine_get_profile) */
 } lf_engine_info;
 
 void lf_engine_get_info(const lf_engine *engine, lf_engine_info *info);
+
+/* What passes cost on this machine, which the proposer `auto` decides by: measured in at most 2 seconds, now or when it is first asked
+ * for, unless it was set. As a text, whose first line is the engine's profile_key (version, model, types, threads, instructions,
+ * limits), it can be kept for the next engine of the same key. *text is malloc'ed, the caller's. LF_ENOMEM; LF_ELIMIT when the
+ * cache is full of requests. */
+lf_status lf_engine_get_profile(lf_engine *engine, char **text, lf_error *err);
+
+/* Takes a text of lf_engine_get_profile; false, and nothing is changed, when it is of another key or damaged. */
+bool lf_engine_set_profile(lf_engine *engine, const char *text);
 
 /* ---- text and tokens ---- */
 
@@ -331,6 +341,17 @@ lf_status lf_request_next(lf_request *request, lf_token *token, bool *more, lf_e
 /* Runs passes until the request is finished. LF_OK unless it finished with LF_FINISH_ERROR. */
 lf_status lf_request_wait(lf_request *request, lf_error *err);
 
+/* Requests of an engine are numbered from 0 in the order in which they were submitted. */
+int64_t lf_request_id(const lf_request *request);
+
+/* What a request had of a pass. */
+typedef struct lf_step_seq {
+    int64_t id;           /* of lf_request_id */
+    int rows;             /* in the pass: of the prompt, or the last token and the candidates */
+    const char *proposer; /* whose candidates it had: "auto" gives the one that it chose, or "none" */
+    int proposed, accepted, emitted;
+} lf_step_seq;
+
 /* What a pass did; times in seconds. */
 typedef struct lf_step_info {
     size_t size;      /* sizeof(lf_step_info), set by the caller */
@@ -341,6 +362,7 @@ typedef struct lf_step_info {
     int queued, active; /* requests after the pass */
     int preempted;      /* requests that gave up their pages before it */
     double propose_seconds, forward_seconds, pick_seconds;
+    const lf_step_seq *seqs; /* (n_requests) valid until the next pass; the engine's */
 } lf_step_info;
 
 /* Runs one pass for all open requests. *busy is false when there was nothing to do. info may be NULL. A request that fails
@@ -379,9 +401,9 @@ typedef struct lf_engine_stats {
     int64_t prefill_rows, decode_rows;    /* of those passes */
     int64_t preemptions;
     int n_proposers;
-    lf_proposer_stats
-        proposers[LF_PROPOSER_STATS_MAX]; /* (n_proposers) by the proposer that the request named */
-    int64_t proposed_at[LF_DRAFT_LIMIT];  /* candidates, by their place in the round */
+    lf_proposer_stats proposers
+        [LF_PROPOSER_STATS_MAX];         /* (n_proposers) by who proposed: `auto` names those that it chose */
+    int64_t proposed_at[LF_DRAFT_LIMIT]; /* candidates, by their place in the round */
     int64_t accepted_at[LF_DRAFT_LIMIT];
     int64_t skipped[LF_SKIP_COUNT]; /* rounds without candidates, by lf_skip */
     double schedule_seconds, propose_seconds, forward_seconds, pick_seconds;

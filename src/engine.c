@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What measuring the cost of passes may take, once, before the first request that lets the engine choose its proposer. */
-static const double PROFILE_SECONDS = 1.0;
-enum { PROFILE_PAGES = 20 }; /* and pages, where there are so many */
-
 /* Rows of one pass that can have logits besides one for each sequence: the buffer is as wide as the vocabulary. */
 enum {
     CANDIDATES_MIN = 64,
@@ -226,15 +222,17 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
                                                                               : CANDIDATES_MIN);
     if (e->logits_max > e->batch_rows) e->logits_max = e->batch_rows;
     e->info.n_threads = params->n_threads ? params->n_threads : lf_threads_processors();
+    e->step_seqs = calloc((size_t)e->n_seqs, sizeof *e->step_seqs);
     e->path = lf_strndup(params->model_path, strlen(params->model_path));
-    if (!e->path) {
-        status = lf_fail_memory(err, "an engine", strlen(params->model_path));
+    if (!e->step_seqs || !e->path) {
+        status = lf_fail_memory(err, "an engine", (size_t)e->n_seqs * sizeof *e->step_seqs);
         goto done;
     }
     lf_kernels_init(&e->kernels, lf_cpu_flags() & params->cpu_mask);
     LF_TRY(lf_threads_create(&e->threads, e->info.n_threads, params->pin_threads, err));
     LF_TRY(lf_source_open(&source, params->model_path, err));
     LF_TRY(open_model(e, params, &source, err));
+    LF_TRY(lf_engine_make_profile_key(e, err));
     e->info.load_seconds = (double)(lf_clock_ns() - start) * 1e-9;
     *out = e;
 done:
@@ -264,6 +262,8 @@ void lf_engine_close(lf_engine *e)
     lf_chat_close(e->chat);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
+    lf_bytes_free(&e->profile_key);
+    free(e->step_seqs);
     free(e->path);
     free(e);
 }
@@ -282,6 +282,7 @@ void lf_engine_get_info(const lf_engine *e, lf_engine_info *info)
     info->head_dim = c->head_dim;
     info->ffn_dim = c->ffn_dim;
     info->n_vocab = c->n_vocab;
+    info->profile_key = e->profile_key.data;
 }
 
 void lf_engine_get_stats(const lf_engine *e, lf_engine_stats *stats)
@@ -315,11 +316,10 @@ lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf
                                  .seqs_max = e->n_seqs,
                                  .pool = e->pool,
                                  .rows_max = e->logits_max,
-                                 .cost = &e->cost,
-                                 .profile_seconds = PROFILE_SECONDS};
+                                 .cost = &e->cost};
     if (!e->proposers[index]) {
-        if (index == LF_PROPOSER_AUTO) (void)lf_prefix_evict(e->prefix, PROFILE_PAGES);
-        const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
+        lf_status status = index == LF_PROPOSER_AUTO ? lf_engine_measure_cost(e, err) : LF_OK;
+        if (status == LF_OK) status = lf_proposer_open(&e->proposers[index], index, &env, err);
         if (status != LF_OK) return status;
         if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
     }

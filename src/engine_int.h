@@ -20,6 +20,7 @@ typedef struct output_token {
 
 struct lf_request {
     lf_engine *engine;
+    int64_t id; /* of lf_request_id */
     lf_seq seq; /* seq.kv is NULL while queued and after the end */
     lf_job job; /* of the scheduler, until the end */
     bool in_callback;
@@ -69,12 +70,21 @@ struct lf_engine {
     lf_cost cost;                              /* of passes, measured for the proposer `auto` */
     lf_sched *sched;                           /* of every unfinished request */
     lf_engine_stats stats;                     /* what lf_engine_get_stats does not compute when asked */
+    lf_step_seq *step_seqs;                    /* (n_seqs) what requests had of the last step, for who asks */
+    int64_t n_submitted;
     int n_seqs, batch_rows, logits_max;
     bool stepping;
     lf_engine_info info;
     char *path;
     _Atomic(lf_token_bytes *) token_bytes; /* made for the first grammar */
+    lf_bytes profile_key;
 };
+
+/* The key of cost profiles of an engine that is open but for this. LF_ENOMEM. */
+lf_status lf_engine_make_profile_key(lf_engine *e, lf_error *err);
+
+/* Measures e->cost unless it is known. LF_ELIMIT, LF_ENOMEM. */
+lf_status lf_engine_measure_cost(lf_engine *e, lf_error *err);
 
 /* LF_EINVAL, calling the ids `what`, unless all are in the vocabulary. */
 lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids, size_t n_ids, lf_error *err);

@@ -233,10 +233,16 @@ lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_par
     } else {
         LF_TRY(lf_sched_submit(e->sched, &r->job, err));
     }
+    r->id = e->n_submitted++;
     *out = r;
 done:
     if (status != LF_OK && r) free_request(r);
     return status;
+}
+
+int64_t lf_request_id(const lf_request *r)
+{
+    return r->id;
 }
 
 /* ---- the end ---- */
@@ -457,6 +463,23 @@ static void settle_requests(lf_engine *e)
     }
 }
 
+/* What each request had of the pass, before what finished is settled. */
+static void collect_step_seqs(const lf_engine *e)
+{
+    lf_step_seq *out = e->step_seqs;
+    for (int i = 0; i < lf_sched_n_stepped(e->sched); i++) {
+        const lf_job *job = lf_sched_stepped(e->sched, i);
+        const lf_seq_step *s = &job->seq->step;
+        if (!job->failed && s->rows > 0)
+            *out++ = (lf_step_seq){.id = ((lf_request *)job->seq->cookie)->id,
+                                   .rows = s->rows,
+                                   .proposer = s->proposer,
+                                   .proposed = s->proposed,
+                                   .accepted = s->accepted,
+                                   .emitted = s->emitted};
+    }
+}
+
 static void fill_step_info(const lf_engine *e, const lf_step *step, lf_step_info *info)
 {
     *info = (lf_step_info){.size = sizeof *info,
@@ -470,7 +493,8 @@ static void fill_step_info(const lf_engine *e, const lf_step *step, lf_step_info
                            .active = lf_sched_n_active(e->sched),
                            .propose_seconds = (double)step->propose_ns * 1e-9,
                            .forward_seconds = (double)step->forward_ns * 1e-9,
-                           .pick_seconds = (double)step->pick_ns * 1e-9};
+                           .pick_seconds = (double)step->pick_ns * 1e-9,
+                           .seqs = e->step_seqs};
 }
 
 lf_status lf_engine_step(lf_engine *e, bool *busy, lf_step_info *info, lf_error *err)
@@ -482,6 +506,7 @@ lf_status lf_engine_step(lf_engine *e, bool *busy, lf_step_info *info, lf_error 
     e->stepping = true;
     const lf_status status = lf_sched_step(e->sched, &step, err);
     e->stepping = false;
+    if (info) collect_step_seqs(e);
     settle_requests(e);
     if (!info) return status;
     fill_step_info(e, &step, info);

@@ -417,6 +417,44 @@ static void test_every_allocation_may_fail(void **state)
     }
 }
 
+/* A profile can be given to another engine of the same key, and to no other; damaged ones are refused. */
+static void test_profiles(void **state)
+{
+    (void)state;
+    lf_error err;
+    lf_engine *a, *b, *other;
+    char *text, *again;
+    assert_ok(open_engine(&a, 200, 2, 1, &err), &err);
+    assert_ok(open_engine(&b, 200, 2, 1, &err), &err);
+    assert_ok(open_engine(&other, 100, 2, 1, &err), &err);
+    assert_ok(lf_engine_get_profile(a, &text, &err), &err);
+    for (size_t n = strlen(text); n-- > 0;) { /* cut anywhere */
+        char *cut = strndup(text, n);
+        assert_false(lf_engine_set_profile(b, cut));
+        free(cut);
+    }
+    char *longer = NULL, *at = strstr(text, "pass ");
+    assert_true(asprintf(&longer, "%sx", text) > 0);
+    assert_false(lf_engine_set_profile(b, longer));
+    assert_false(lf_engine_set_profile(other, text));
+    for (const char *bad = "-ni"; *bad; bad++) { /* minus, nan, inf */
+        const char saved = at[5];
+        at[5] = *bad;
+        assert_false(lf_engine_set_profile(b, text));
+        at[5] = saved;
+    }
+    assert_false(lf_cost_is_known(&b->cost));
+    assert_true(lf_engine_set_profile(b, text));
+    assert_ok(lf_engine_get_profile(b, &again, &err), &err); /* nothing is measured: the same bits */
+    assert_string_equal(again, text);
+    free(longer);
+    free(again);
+    free(text);
+    lf_engine_close(a);
+    lf_engine_close(b);
+    lf_engine_close(other);
+}
+
 static void test_bad_parameters(void **state)
 {
     (void)state;
@@ -461,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_sampled_tokens_have_the_models_distribution),
         cmocka_unit_test(test_two_engines_interleaved),
         cmocka_unit_test(test_every_allocation_may_fail),
+        cmocka_unit_test(test_profiles),
         cmocka_unit_test(test_bad_parameters),
     };
     return cmocka_run_group_tests(tests, write_model, remove_model);

@@ -140,7 +140,8 @@ static void make_asks(void)
         p.no_prefix_cache = true;
         submit(&r, e, &p);
         wait_for(r);
-        memcpy(asks[i].ids, lf_request_ids(r, &n), n * sizeof(int32_t));
+        const int32_t *ids = lf_request_ids(r, &n);
+        memcpy(asks[i].ids, ids, n * sizeof *ids);
         asks[i].n_ids = (int)n;
         assert_int_equal(n, asks[i].n_predict);
         for (size_t j = 0; j < n; j++) asks[i].logprobs[j] = r->tokens[j].logprob;
@@ -359,7 +360,7 @@ static void run_load(int n_seqs, int n_pages, int n_steps, uint64_t rng, int64_t
 static void test_load_changes_no_output(void **state)
 {
     (void)state;
-    enum { STEPS = TESTS_SHORT ? 500 : 4000 };
+    enum { STEPS = TESTS_SHORT ? 2000 : 4000 };
     int64_t tiny = 0, small = 0, ample = 0;
     run_load(10, 6, STEPS, 1, &tiny); /* as few pages as one request may need */
     for (uint64_t seed = 2; seed < 6; seed++) run_load(4 + (int)seed * 2, 14, STEPS, seed, &small);
@@ -844,6 +845,12 @@ static void test_every_allocation_may_fail(void **state)
 
 /* ---- what it costs ---- */
 
+static int compare_seconds(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* Printed, not judged: a pass of 256 sequences without the arithmetic. */
 static void test_overhead(void **state)
 {
@@ -861,14 +868,16 @@ static void test_overhead(void **state)
     }
     while (step(e).prefill_rows > 0 || stats_of(e).active < N) {
     }
-    const lf_engine_stats a = stats_of(e);
-    for (int i = 0; i < STEPS; i++) (void)step(e);
-    const lf_engine_stats b = stats_of(e);
-    print_message("a step of %d sequences, %d queued: scheduling %.1f us, forward %.1f us, picks %.1f us\n",
-                  b.active, b.queued, (b.schedule_seconds - a.schedule_seconds) / STEPS * 1e6,
-                  (b.forward_seconds - a.forward_seconds) / STEPS * 1e6,
-                  (b.pick_seconds - a.pick_seconds) / STEPS * 1e6);
-    assert_int_equal(b.steps - a.steps, STEPS);
+    double seconds[STEPS];
+    for (int i = 0; i < STEPS; i++) {
+        const double so_far = stats_of(e).schedule_seconds;
+        (void)step(e);
+        seconds[i] = stats_of(e).schedule_seconds - so_far;
+    }
+    qsort(seconds, STEPS, sizeof *seconds, compare_seconds);
+    print_message("scheduling a step of %d sequences, %d queued: %.1f us in the middle, %.1f at most\n",
+                  stats_of(e).active, stats_of(e).queued, seconds[STEPS / 2] * 1e6, seconds[STEPS - 1] * 1e6);
+    assert_int_equal(stats_of(e).active, N);
     for (int i = 0; i < N; i++) {
         lf_request_free(r[i]);
         lf_request_free(queued[i]);

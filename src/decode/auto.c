@@ -73,8 +73,9 @@ static lf_status open_auto(lf_proposer **out, const lf_proposer_env *env, lf_err
     }
     LF_TRY(lf_proposer_open(&p->sources[NGRAM], LF_PROPOSER_NGRAM, env, err));
     LF_TRY(lf_proposer_open(&p->sources[SPARSE], LF_PROPOSER_SPARSE, env, err));
-    LF_TRY(lf_cost_measure(env->cost, env->forward, env->pool, env->rows_max, env->n_ctx,
-                           env->profile_seconds, err));
+    if (!lf_cost_is_known(env->cost))
+        LF_TRY(lf_cost_measure(env->cost, env->forward, env->pool, env->rows_max, env->n_ctx,
+                               env->profile_seconds, err));
     *out = &p->base;
 done:
     if (status != LF_OK) close_auto(&p->base);
@@ -171,6 +172,7 @@ static void choose_source(const chooser *p, lf_seq *seq, const lf_cost_seq *plan
     } else if (plan->g > 0) {
         s->last = SPARSE;
     }
+    seq->step.proposer = s->last == NOTHING ? "none" : p->sources[s->last]->ops->name;
 }
 
 static void make_plan(const chooser *p, lf_seq *const *seqs, int n)

@@ -49,10 +49,17 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
     lf_status status = LF_OK;
     measuring m = {.forward = forward, .end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9)};
     const int n_free = lf_kv_pool_n_free(pool);
-    const int n_pos = n_free > n_ctx / LF_PAGE_POS ? n_ctx : n_free > 0 ? n_free * LF_PAGE_POS : 1;
-    const int rows = rows_max < n_pos / 2 ? rows_max : n_pos / 2;
-    const int depth = n_pos - rows < DEPTH ? n_pos - rows : DEPTH;
+    const int n = n_free > n_ctx / LF_PAGE_POS ? n_ctx : n_free * LF_PAGE_POS;
+    const int rows = rows_max < n / 2 ? rows_max : n / 2;
+    const int depth = n - rows < DEPTH ? n - rows : DEPTH;
     *out = (lf_cost){.target = 1.0, .draft = 1.0};
+    if (n_free == 0)
+        return lf_fail(err, LF_ELIMIT, "KV cache: found no free page, expected one to measure passes on");
+    if (n == 1) { /* no candidate fits the context: there is nothing to choose */
+        out->n_pass = out->n_attend = 1;
+        out->pass[0] = seconds_max;
+        return LF_OK;
+    }
     LF_TRY(lf_kv_seq_open(&m.seq, pool, n_ctx, err));
     LF_TRY(lf_kv_seq_reserve(m.seq, depth + rows, err));
     (void)time_pass(&m, 1); /* wakes everything up */
@@ -65,6 +72,11 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
 done:
     lf_kv_seq_close(m.seq);
     return status;
+}
+
+bool lf_cost_is_known(const lf_cost *c)
+{
+    return c->n_pass > 0;
 }
 
 /* ---- predicting ---- */

@@ -9,6 +9,7 @@
 #ifndef LF_DECODE_COST_H
 #define LF_DECODE_COST_H
 
+#include "base/mem.h"
 #include "kv/kv.h"
 #include "model/forward.h"
 
@@ -22,10 +23,18 @@ typedef struct lf_cost {
 } lf_cost;
 
 /* Measures both on the forward, for passes of up to rows_max rows that all want logits, with a sequence of the pool's of up to n_ctx
- * positions, or fewer where the pool has not as many free. Takes about seconds_max at most: what then is missing is extrapolated.
- * LF_ELIMIT (the pool has no free page), LF_ENOMEM. */
+ * positions, or as many as it has free pages for. Takes about seconds_max at most: what then is missing is extrapolated. LF_ELIMIT
+ * (the pool has no free page), LF_ENOMEM; *out is then not known. */
 lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, int rows_max, int n_ctx,
                           double seconds_max, lf_error *err);
+
+/* Whether it was measured, or read; a zeroed cost is not. */
+bool lf_cost_is_known(const lf_cost *c);
+
+/* The measured points as lines of text, and the way back, uncorrected. Writing: false without memory. Reading: false, and *out as it
+ * was, for any text that was not written so. */
+bool lf_cost_write(const lf_cost *c, lf_bytes *out);
+bool lf_cost_read(lf_cost *out, const char *text);
 
 /* Between the points the functions are lines; past the last they go on. rows >= 0. */
 double lf_cost_pass(const lf_cost *c, int rows);

@@ -22,7 +22,7 @@ typedef struct lf_proposer_env {
     /* of `auto`: */
     lf_kv_pool *pool;
     int rows_max;  /* of a pass that all want logits */
-    lf_cost *cost; /* measured when the proposer is opened, in profile_seconds at most */
+    lf_cost *cost; /* measured, unless it is known, when the proposer is opened, in profile_seconds at most */
     double profile_seconds;
 } lf_proposer_env;
 

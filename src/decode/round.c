@@ -90,7 +90,10 @@ static lf_status propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_er
         if (seqs[i]->n_wanted == 0 || was_called(r, proposer)) continue;
         int n = 0;
         for (int j = i; j < n_seqs; j++)
-            if (seqs[j]->proposer == proposer && seqs[j]->n_wanted > 0) r->group[n++] = seqs[j];
+            if (seqs[j]->proposer == proposer && seqs[j]->n_wanted > 0) {
+                seqs[j]->step.proposer = proposer->ops->name;
+                r->group[n++] = seqs[j];
+            }
         proposer->ops->propose(proposer, r->group, n);
         r->called[r->n_called++] = proposer;
     }
@@ -128,6 +131,8 @@ static void add_part(lf_round *r, lf_seq *seq, lf_step *step)
         step->decode_rows += 1 + seq->n_candidates;
     else
         step->prefill_rows += n_rows;
+    seq->step.rows = n_rows + seq->n_candidates;
+    seq->step.proposed = seq->n_candidates;
     step->proposed += seq->n_candidates;
     step->n_seqs++;
 }
@@ -216,9 +221,10 @@ static void settle(lf_round *r, const part *p, lf_step *step)
     const int n_accepted = min_int(v.n_accepted, v.n_emitted);
     lf_kv_seq_commit(seq->kv, p->n_pending + n_accepted);
     seq->passes++;
-    seq->n_accepted = n_accepted;
     seq->proposed += seq->n_candidates;
     seq->accepted += n_accepted;
+    seq->step.accepted = n_accepted;
+    seq->step.emitted = v.n_emitted;
     step->n_picked++;
     step->accepted += n_accepted;
     step->emitted += v.n_emitted;
@@ -246,6 +252,7 @@ lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *st
     assert(n_seqs <= r->seqs_max);
     *step = (lf_step){0};
     const int64_t start = lf_clock_ns();
+    for (int i = 0; i < n_seqs; i++) seqs[i]->step = (lf_seq_step){.proposer = "none"};
     lf_status status = propose_all(r, seqs, n_seqs, err);
     if (status == LF_OK) status = assemble(r, seqs, n_seqs, step, err);
     if (status != LF_OK || r->n_rows == 0) return status;

@@ -27,6 +27,13 @@ typedef bool lf_emit_fn(void *cookie, lf_seq *seq, int32_t id, const float *logi
 /* Called with the logits (n_vocab) before token `i` of a prompt, i from 1 to n_prompt - 1. */
 typedef void lf_prompt_fn(void *cookie, lf_seq *seq, int i, const float *logits);
 
+/* What a sequence had of the last step, for traces; all 0 when it had no rows. Set by the round. */
+typedef struct lf_seq_step {
+    int rows;             /* in the pass: tokens without K/V, and candidates */
+    const char *proposer; /* whose the candidates are: `auto` names the one that it chose */
+    int proposed, accepted, emitted;
+} lf_seq_step;
+
 struct lf_seq {
     lf_kv_seq *kv;
     lf_ids
@@ -55,7 +62,7 @@ struct lf_seq {
 
     int n_candidates; /* set by propose, at most n_wanted */
     int32_t candidates[LF_DRAFT_MAX];
-    int n_accepted; /* of them, in the last pass */
+    lf_seq_step step;
 
     lf_selection selection; /* of the sparse proposer */
     int sparse_budget;      /* positions that it drafts over; 0: its own choice */

@@ -6,19 +6,19 @@ _Static_assert((int)LF_PROPOSER_COUNT <= (int)LF_PROPOSER_STATS_MAX,
 _Static_assert((int)LF_DRAFT_MAX == (int)LF_DRAFT_LIMIT,
                "candidates are counted by their place in the round");
 
-static void count_round(lf_engine_stats *stats, int i_proposer, const lf_seq *seq)
+static void count_round(lf_engine_stats *stats, bool is_auto, const lf_seq *seq)
 {
-    if (seq->n_candidates == 0) {
-        const bool chosen = seq->n_wanted > 0 && i_proposer == LF_PROPOSER_AUTO;
-        stats->skipped[chosen ? LF_SKIP_CONTROLLER : seq->skip]++;
+    const lf_seq_step *step = &seq->step;
+    if (step->proposed == 0) {
+        stats->skipped[is_auto && seq->n_wanted > 0 ? LF_SKIP_CONTROLLER : seq->skip]++;
         return;
     }
-    lf_proposer_stats *p = &stats->proposers[i_proposer];
+    lf_proposer_stats *p = &stats->proposers[lf_proposer_find(step->proposer)];
     p->rounds++;
-    p->proposed += seq->n_candidates;
-    p->accepted += seq->n_accepted;
-    for (int j = 0; j < seq->n_candidates; j++) stats->proposed_at[j]++;
-    for (int j = 0; j < seq->n_accepted; j++) stats->accepted_at[j]++;
+    p->proposed += step->proposed;
+    p->accepted += step->accepted;
+    for (int j = 0; j < step->proposed; j++) stats->proposed_at[j]++;
+    for (int j = 0; j < step->accepted; j++) stats->accepted_at[j]++;
 }
 
 void lf_sched_count(lf_sched *s, int n_seqs, const lf_step *step, int64_t schedule_ns)
@@ -26,7 +26,8 @@ void lf_sched_count(lf_sched *s, int n_seqs, const lf_step *step, int64_t schedu
     lf_engine_stats *stats = s->p.stats;
     for (int i = 0; i < n_seqs; i++) {
         const lf_job *job = s->stepped[i];
-        if (job->seq->decodes && job->seq->draft_max > 0) count_round(stats, job->i_proposer, job->seq);
+        if (job->seq->decodes && job->seq->draft_max > 0)
+            count_round(stats, job->i_proposer == LF_PROPOSER_AUTO, job->seq);
     }
     stats->steps++;
     stats->passes += step->n_picked;
