@@ -2,6 +2,7 @@
  * must be refused. With LOOKFAR_GRAMMAR_TEXTS=FILE what the masks let through is written there, for tests/oracle/grammar.py. */
 #include "testing.h"
 
+#include "oom.h"
 #include "schema_validator.h"
 
 #include "file/json.h"
@@ -522,6 +523,12 @@ static void test_what_a_schema_accepts(void **state)
          "{}", false},
         {"{\"$ref\":\"#/$defs/a~1b\",\"$defs\":{\"a/b\":{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":2}}}",
          "[[],[[]]]", true},
+        {"{\"allOf\":[{\"properties\":{\"a\":{}},\"additionalProperties\":{\"type\":\"null\"}},{\"properties\":{\"b\":{}}}]}",
+         "{\"a\":1,\"b\":null}", true},
+        {"{\"allOf\":[{\"properties\":{\"a\":{}},\"additionalProperties\":{\"type\":\"null\"}},{\"properties\":{\"b\":{}}}]}",
+         "{\"a\":1,\"b\":2}", false},
+        {"{\"allOf\":[{\"properties\":{\"a\":{}},\"additionalProperties\":false},{\"properties\":{\"b\":{}}}]}",
+         "{\"b\":1}", false},
         {"{\"type\":[\"null\",\"integer\"],\"enum\":[1,\"1\",null,2.0]}", "2.0", true},
         {"{\"type\":[\"null\",\"integer\"],\"enum\":[1,\"1\",null,2.0]}", "\"1\"", false},
         {"{\"patternProperties\":{\"^x\":{\"const\":1},\"y$\":{\"type\":\"integer\"}}}", "{\"xa\":1,\"y\":5}",
@@ -693,6 +700,10 @@ static void test_schemas_that_are_refused(void **state)
         {"{\"enum\":[1],\"minimum\":0}", LF_EUNSUPPORTED, "enum and const are supported with type only"},
         {"{\"allOf\":[{\"pattern\":\"a\"},{\"pattern\":\"b\"}]}", LF_EUNSUPPORTED,
          "allOf: found pattern twice"},
+        {"{\"allOf\":[{\"prefixItems\":[{}]},{\"items\":{\"type\":\"null\"}}]}", LF_EUNSUPPORTED,
+         "allOf: found items beside prefixItems"},
+        {"{\"allOf\":[{\"patternProperties\":{\"^x\":{}}},{\"additionalProperties\":false}]}",
+         LF_EUNSUPPORTED, "patternProperties with additionalProperties"},
         {"{\"items\":[{}]}", LF_EUNSUPPORTED, "items: found a list"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -769,6 +780,37 @@ static void test_explosions_are_refused(void **state)
     lf_bytes_free(&text);
 }
 
+/* Every allocation fails once. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"pattern\":\"^x+$\"},"
+        "\"b\":{\"type\":\"integer\",\"minimum\":3},\"c\":{\"$ref\":\"#\"}},"
+        "\"additionalProperties\":{\"enum\":[1,\"y\"]}}";
+    oom_require();
+    vocabulary v = open_vocabulary(NULL);
+    for (long n = 1;; n++) {
+        lf_error err;
+        lf_grammar *g = NULL;
+        lf_grammar_cursor *c = NULL;
+        const long live = oom_live();
+        oom_fail_at(n);
+        lf_status status = lf_grammar_create(&g, v.bytes, LF_GRAMMAR_JSON_SCHEMA, schema, strlen(schema),
+                                             &err);
+        if (status == LF_OK) status = lf_grammar_cursor_create(&c, g, 0, 10, &err);
+        const bool all_succeeded = oom_count() < n;
+        oom_off();
+        if (status != LF_OK && status != LF_ENOMEM) fail_msg("allocation %ld: %s", n, err.text);
+        assert_int_equal(status == LF_OK, all_succeeded);
+        lf_grammar_cursor_free(c);
+        lf_grammar_free(g);
+        assert_int_equal(oom_live(), live);
+        if (all_succeeded) break;
+    }
+    close_vocabulary(&v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -785,6 +827,7 @@ int main(void)
         cmocka_unit_test(test_schemas_that_are_refused),
         cmocka_unit_test(test_patterns_that_are_refused),
         cmocka_unit_test(test_explosions_are_refused),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
