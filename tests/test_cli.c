@@ -287,6 +287,8 @@ static void test_usage_errors(void **state)
          {"--cache-type: found \"q9\", expected one of f32, f16"}},
         {{"run", "-m", tiny_dir, "--weight-type", "i8"}, {"--weight-type: found \"i8\""}},
         {{"run", "-m", tiny_dir, "--cpu-mask", "sse"}, {"--cpu-mask: found \"sse\", expected scalar, avx2"}},
+        {{"run", "-m", tiny_dir, "--regex", "a", "--json-object"}, {"found two, expected one"}},
+        {{"run", "-m", tiny_dir, "--regex", "a", "--regex", "b"}, {"found two, expected one"}},
         {{"inspect"}, {"inspect", "-m PATH", "missing"}},
         {{"inspect", "a", "b"}, {"found argument \"b\", expected one model"}},
         {{"inspect", "a", "--parallel", "0"}, {"--parallel: found \"0\""}},
@@ -561,6 +563,39 @@ static json_t *parse_json(const char *text)
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
     if (!root) fail_msg("%s: %s", err.text, text);
     return root;
+}
+
+/* What the output may say; the tiny model has random weights and would not say it by itself. */
+static void test_grammars(void **state)
+{
+    (void)state;
+    static const char schema[] = "{\"type\":\"integer\",\"minimum\":10,\"maximum\":11}";
+    char path[512];
+    write_file(temp_path(path, "schema.json"), schema, strlen(schema));
+    const struct {
+        const char *option, *value, *first, *second;
+    } cases[] = {
+        {"--choice", "cab", "cab\n", "cab\n"},
+        {"--regex", "abc{2}|ca", "abcc\n", "ca\n"},
+        {"--json-schema", path, "10\n", "11\n"},
+        {"--json-schema", " {\"enum\":[[1],\"x\"]}", "[1]\n", "\"x\"\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        result r = run_cli("run", "-m", tiny_dir, "-q", "-p", "abc", "--no-display-prompt", "-n", "40",
+                           cases[i].option, cases[i].value);
+        expect_success(&r);
+        const char *said = r.out + (r.out[0] == ' '); /* JSON may begin with one */
+        if (strcmp(said, cases[i].first) != 0) assert_string_equal(said, cases[i].second);
+        free_result(&r);
+    }
+    const bad_case bad[] = {
+        {{"run", "-m", tiny_dir, "-p", "a", "--regex", "("}, {"byte 0: found a group without its end"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--json-schema", "{\"not\":{}}"}, {"#: not is not supported"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--json-schema", "no-such-file"}, {"no-such-file: cannot open"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--choice", "\xFF"},
+         {"--choice: found bytes that are not UTF-8"}},
+    };
+    EXPECT_ERRORS(bad, 1);
 }
 
 static void test_run_json(void **state)
@@ -1299,6 +1334,7 @@ int main(void)
         cmocka_unit_test(test_ways_to_give_a_prompt),
         cmocka_unit_test(test_a_padded_embedding),
         cmocka_unit_test(test_sampling_repeats),
+        cmocka_unit_test(test_grammars),
         cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_interactive),
         cmocka_unit_test(test_proposers),

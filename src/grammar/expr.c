@@ -113,9 +113,13 @@ void lf_exprs_set_rule(lf_exprs *e, uint32_t rule, uint32_t part)
     e->items[rule].first = part;
 }
 
+static uint32_t need_of_part(const lf_exprs *e, const lf_expr *x, uint32_t i)
+{
+    return e->items[e->parts.data[x->first + i]].need;
+}
+
 static uint32_t need_of(const lf_exprs *e, const lf_expr *x)
 {
-    const int32_t *parts = e->parts.data + x->first;
     uint32_t need = x->kind == LF_EXPR_CHOICE ? LF_EXPR_NEVER : 0;
     switch (x->kind) {
     case LF_EXPR_DFA: return e->dfas[x->first].n_states > 0 ? 0 : LF_EXPR_NEVER;
@@ -127,13 +131,13 @@ static uint32_t need_of(const lf_exprs *e, const lf_expr *x)
         break;
     case LF_EXPR_SEQUENCE:
         for (uint32_t i = 0; i < x->n; i++) {
-            const uint32_t part = e->items[parts[i]].need + (i + 1 < x->n);
+            const uint32_t part = need_of_part(e, x, i) + (i + 1 < x->n);
             need = part > need ? part : need;
         }
         break;
     case LF_EXPR_CHOICE:
         for (uint32_t i = 0; i < x->n; i++) {
-            const uint32_t part = e->items[parts[i]].need;
+            const uint32_t part = need_of_part(e, x, i);
             need = part < need ? part : need;
         }
         break;

@@ -159,6 +159,15 @@ static void enter_part(lf_machine *m, uint32_t i_expr, uint32_t at, uint32_t in)
     if (at + 1 == x->n || inner != NO_FRAME) enter(m, part, inner);
 }
 
+/* The next part of a repetition, `at` of which have been read. */
+static void enter_next(lf_machine *m, uint32_t i_expr, uint32_t at, uint32_t in)
+{
+    const lf_expr *x = &m->exprs->items[i_expr];
+    const bool is_last = at + 1 == x->max;
+    const uint32_t inner = is_last ? in : open_frame(m, in, i_expr, at);
+    if (is_last || inner != NO_FRAME) enter(m, x->first, inner);
+}
+
 /* The part of a frame has been read; with NO_FRAME, everything has. */
 static void complete(lf_machine *m, uint32_t i_frame)
 {
@@ -177,8 +186,7 @@ static void complete(lf_machine *m, uint32_t i_frame)
     /* without an upper bound there is nothing to count beyond the lower one */
     const uint32_t at = x->max == LF_EXPR_UNBOUNDED && f.at + 1 > x->min ? x->min : f.at + 1;
     if (at >= x->min) complete(m, f.parent);
-    const uint32_t inner = at + 1 == x->max ? f.parent : open_frame(m, f.parent, f.expr, at);
-    if (at + 1 == x->max || inner != NO_FRAME) enter(m, x->first, inner);
+    enter_next(m, f.expr, at, f.parent);
 }
 
 static void enter(lf_machine *m, uint32_t i_expr, uint32_t in)
@@ -204,11 +212,9 @@ static void enter(lf_machine *m, uint32_t i_expr, uint32_t in)
         return;
     case LF_EXPR_REPEAT:
         if (x->min == 0) complete(m, in);
-        if (e->items[x->first].need + (x->max > 1) + m->frames[in].depth > LF_EXPR_DEPTH_MAX) return;
-        {
-            const uint32_t inner = x->max == 1 ? in : open_frame(m, in, i_expr, 0);
-            if (x->max == 1 || inner != NO_FRAME) enter(m, x->first, inner);
-        }
+        /* that none is needed says nothing of what one needs */
+        if (e->items[x->first].need + (x->max > 1) + m->frames[in].depth <= LF_EXPR_DEPTH_MAX)
+            enter_next(m, i_expr, 0, in);
         return;
     case LF_EXPR_RULE:
         if (visit(m, i_expr, in)) enter(m, x->first, in);

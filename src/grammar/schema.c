@@ -112,7 +112,7 @@ lf_status lf_schema_count(uint32_t *value, lf_schema *s, const json_t *schema, c
     if (!found) return LF_OK;
     const double n = json_number_value(found);
     if (!json_is_number(found) || n < 0 || n != (double)(uint32_t)(n < 1e9 ? n : 0))
-        return lf_schema_fail(s, LF_EINVAL, "%s: found %g, expected a whole number below 10^9", keyword, n);
+        return lf_schema_fail(s, LF_EINVAL, "%s: found no whole number below 10^9, expected one", keyword);
     *value = (uint32_t)n;
     return LF_OK;
 }

@@ -34,13 +34,17 @@ static json_t *join_types(const json_t *a, const json_t *b)
     const json_t *x, *y;
     json_t *list_a = json_is_array(a) ? json_incref((json_t *)a) : json_pack("[O]", a),
            *list_b = json_is_array(b) ? json_incref((json_t *)b) : json_pack("[O]", b);
-    json_array_foreach(list_a, i, x) json_array_foreach(list_b, k, y)
+    json_array_foreach(list_a, i, x)
     {
-        const char *tx = json_string_value(x), *ty = json_string_value(y);
-        const bool same = json_equal(x, y),
-                   x_wider = tx && ty && strcmp(tx, "number") == 0 && strcmp(ty, "integer") == 0,
-                   y_wider = tx && ty && strcmp(tx, "integer") == 0 && strcmp(ty, "number") == 0;
-        if (same || x_wider || y_wider) (void)json_array_append(types, (json_t *)(x_wider ? y : x));
+        json_array_foreach(list_b, k, y)
+        {
+            const char *tx = json_string_value(x), *ty = json_string_value(y);
+            if (!tx || !ty) continue;
+            const bool is_wider = strcmp(tx, "number") == 0 && strcmp(ty, "integer") == 0,
+                       is_narrower = strcmp(tx, "integer") == 0 && strcmp(ty, "number") == 0;
+            if (is_wider || is_narrower || strcmp(tx, ty) == 0)
+                (void)json_array_append(types, (json_t *)(is_wider ? y : x));
+        }
     }
     json_decref(list_a);
     json_decref(list_b);
@@ -80,7 +84,10 @@ static json_t *join_alternatives(const json_t *a, const json_t *b)
     size_t i, k;
     const json_t *x, *y;
     json_t *joined = json_array();
-    json_array_foreach(a, i, x) json_array_foreach(b, k, y)(void) json_array_append_new(joined, both(x, y));
+    json_array_foreach(a, i, x)
+    {
+        json_array_foreach(b, k, y)(void) json_array_append_new(joined, both(x, y));
+    }
     return joined;
 }
 
@@ -124,11 +131,14 @@ static lf_status join_values(json_t **joined, lf_schema *s, const char *key, con
 static lf_status bind_members(json_t *merged, lf_schema *s, const json_t *from, const json_t *of)
 {
     const json_t *additional = json_object_get(of, "additionalProperties"),
-                 *named = json_object_get(of, "properties");
+                 *named = json_object_get(of, "properties"),
+                 *patterns = json_object_get(of, "patternProperties"),
+                 *other_patterns = json_object_get(from, "patternProperties");
     const char *key;
     json_t *schema;
     if (!additional || json_is_true(additional)) return LF_OK;
-    if (json_object_size(json_object_get(from, "properties")) > 0 && json_object_get(of, "patternProperties"))
+    if ((patterns && json_object_size(json_object_get(from, "properties")) > 0) ||
+        (other_patterns && !json_equal(patterns, other_patterns)))
         return lf_schema_fail(s, LF_EUNSUPPORTED,
                               "patternProperties with additionalProperties is not supported inside allOf");
     json_object_foreach(json_object_get(from, "properties"), key, schema)
@@ -139,6 +149,16 @@ static lf_status bind_members(json_t *merged, lf_schema *s, const json_t *from, 
             return lf_schema_fail_memory(s);
     }
     return LF_OK;
+}
+
+/* "items" of the one would speak of the prefix of the other. */
+static lf_status check_prefixes(lf_schema *s, const json_t *a, const json_t *b)
+{
+    if (!json_object_get(a, "prefixItems") || json_object_get(b, "prefixItems") ||
+        !json_object_get(b, "items"))
+        return LF_OK;
+    return lf_schema_fail(s, LF_EUNSUPPORTED,
+                          "allOf: found items beside prefixItems, expected them together");
 }
 
 static lf_status merge_keyword(json_t *merged, lf_schema *s, const char *key, json_t *value)
@@ -177,7 +197,6 @@ lf_status lf_schema_merge(const json_t **out, lf_schema *s, const json_t *a, con
     lf_status status = LF_OK;
     const char *key;
     json_t *value, *merged = NULL;
-    const json_t *properties_a, *properties_b;
     if (++s->n_visits > LF_SCHEMA_VISITS_MAX)
         return lf_schema_fail(s, LF_ELIMIT, "the schema says too much, its references followed");
     *out = says_nothing(a) || json_is_false(b) ? b : a;
@@ -194,11 +213,12 @@ lf_status lf_schema_merge(const json_t **out, lf_schema *s, const json_t *a, con
     }
     LF_TRY(own(out, s, merged = json_copy((json_t *)a)));
     json_object_foreach((json_t *)b, key, value) LF_TRY(merge_keyword(merged, s, key, value));
-    properties_a = json_object_get(a, "properties");
-    properties_b = json_object_get(b, "properties");
-    if (!properties_a && !properties_b) return LF_OK;
-    value = json_copy(json_object_get(merged, "properties")); /* it may be shared with a or b */
-    if (!value || json_object_set_new(merged, "properties", value) != 0) LF_TRY(lf_schema_fail_memory(s));
+    LF_TRY(check_prefixes(s, a, b));
+    LF_TRY(check_prefixes(s, b, a));
+    value = json_object_get(merged, "properties");
+    if (value &&
+        json_object_set_new(merged, "properties", json_copy(value)) != 0) /* it may be that of a or b */
+        LF_TRY(lf_schema_fail_memory(s));
     LF_TRY(bind_members(merged, s, a, b));
     LF_TRY(bind_members(merged, s, b, a));
 done:

@@ -26,7 +26,7 @@ static bool is_zero(const decimal *d)
 /* A positive double by its shortest decimal: digits d.ddd and a power of ten, written out. */
 static void expand(decimal *d, double value)
 {
-    char text[40], digits[24];
+    char text[40], digits[24] = "";
     int n_digits = 0, precision = 15;
     do {
         (void)snprintf(text, sizeof text, "%.*e", precision - 1, value);
