@@ -282,11 +282,12 @@ typedef struct lf_request_params {
     bool no_prefix_cache; /* neither read nor feed the prefix cache */
 
     /* what comes out */
-    bool special;             /* special tokens have text */
-    bool logprobs;            /* compute them */
-    int n_top;                /* and those of the n likeliest, 0 to LF_TOP_LIMIT */
-    lf_token_fn on_token;     /* may be NULL */
-    lf_token_fn on_prompt;    /* may be NULL; else it is told the log probability of each token of the prompt but the first (without
+    bool special;         /* special tokens have text */
+    bool logprobs;        /* compute them */
+    int n_top;            /* and those of the n likeliest, 0 to LF_TOP_LIMIT */
+    lf_token_fn on_token; /* may be NULL */
+    lf_token_fn
+        on_prompt; /* may be NULL; else it is told the log probability of each token of the prompt but the first (without
                                  text), which is then read as a whole, past the prefix cache. Not with n_predict 0 */
     lf_prefill_fn on_prefill; /* may be NULL */
     void *cookie;

@@ -209,6 +209,8 @@ static void test_help_and_version(void **state)
 {
     (void)state;
     static const bad_case commands[] = {{.args = {"run", "--help"}},
+                                        {.args = {"serve", "--help"}},
+                                        {.args = {"bench", "serve", "--help"}},
                                         {.args = {"inspect", "--help"}},
                                         {.args = {"convert", "--help"}},
                                         {.args = {"quantize", "-h"}},

@@ -468,7 +468,7 @@ static void test_many_choices(void **state)
 static void test_chat(void **state)
 {
     (void)state;
-    server s = start_server(NULL);
+    server s = start_server("--chat-template", "chatml");
     const char *head =
         "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_completion_tokens\":12,"
         "\"temperature\":0,\"logprobs\":true,\"top_logprobs\":2";
@@ -516,6 +516,9 @@ static void test_tokens(void **state)
     a = post(&s, "/v1/completions", "{\"prompt\":[65,66,0,67],\"max_tokens\":0,\"echo\":true}");
     assert_string_equal(text_at(a.json, "choices.0.text"), "ab c");
     assert_int_equal(int_at(a.json, "usage.prompt_tokens"), 4);
+    free_answer(&a);
+    a = post(&s, "/v1/chat/completions", CHAT("")); /* a model without a template */
+    expect_status(&a, 400);
     free_answer(&a);
     a = get(&s, "/v1/models");
     assert_string_equal(text_at(a.json, "data.0.id"), "tiny-model");
@@ -719,7 +722,7 @@ static void test_mistakes(void **state)
          NULL},
         {"/v1/chat/completions", CHAT(",\"prediction\":{\"type\":\"content\",\"content\":\"b\"}"), 200, NULL},
     };
-    server s = start_server("--max-body", "1");
+    server s = start_server("--max-body", "1", "--chat-template", "chatml");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         answer a = post(&s, cases[i].path, cases[i].body);
         if (a.status != cases[i].status)
@@ -874,6 +877,44 @@ static void test_slow_clients(void **state)
     (void)close(idle);
     (void)close(half);
     (void)close(body);
+    stop_cleanly(&s);
+}
+
+/* A client that does not read is cut off, and what it asked for is over. */
+static void test_lazy_clients(void **state)
+{
+    (void)state;
+    server s = start_server("--parallel", "4");
+    const int fd = connect_to(s.port);
+    assert_true(send_request(fd, "POST", "/v1/completions", "",
+                             ENDLESS ",\"n\":4,\"logprobs\":20,\"return_provenance\":true,\"stream\":true}"));
+    wait_metric(&s, "lookfar:request_success_total{model_name=\"tiny\",finished_reason=\"cancel\"}", 4);
+    wait_metric(&s, "lookfar:num_requests_running", 0);
+    (void)close(fd);
+    stop_cleanly(&s);
+}
+
+/* A stream that is silent, behind others, is told that it is not forgotten. */
+static void test_comments(void **state)
+{
+    (void)state;
+    server s = start_server("--parallel", "1", "--keep-alive", "0.1");
+    const int first = connect_to(s.port), second = connect_to(s.port);
+    answer a;
+    assert_true(send_request(first, "POST", "/v1/completions", "", ENDLESS ",\"n\":20}"));
+    wait_metric(&s, "lookfar:num_requests_running", 1);
+    assert_true(send_request(second, "POST", "/v1/completions", "", COMPLETION(",\"stream\":true")));
+    assert_true(read_head(second, &a));
+    assert_true(read_chunk(second, &a.body));
+    assert_string_equal(a.body.data, ": keep-alive\n\n");
+    (void)close(first);
+    while (read_chunk(second, &a.body)) continue;
+    stream st = parse_stream(&a);
+    assert_int_equal(st.n_done, 1);
+    assert_true(st.n_comments >= 1);
+    free_stream(&st);
+    free_answer(&a);
+    (void)close(second);
     stop_cleanly(&s);
 }
 
@@ -1116,6 +1157,8 @@ int main(void)
         cmocka_unit_test(test_broken_requests),
         cmocka_unit_test(test_gone_clients),
         cmocka_unit_test(test_slow_clients),
+        cmocka_unit_test(test_lazy_clients),
+        cmocka_unit_test(test_comments),
         cmocka_unit_test(test_many_connections),
         cmocka_unit_test(test_exactness_under_load),
         cmocka_unit_test(test_full_queue),

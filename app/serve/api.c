@@ -47,6 +47,8 @@ static void handle_props(serve_exchange *x)
 {
     const lf_engine_info info = engine_info(x);
     const lf_request_params *p = x->server->options->defaults;
+    lf_chat_info chat = {.size = sizeof chat};
+    lf_chat_get_info(serve_runner_engine(x->server->runner), &chat);
     json_t *params = json_pack("{s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i, s:s, s:i}", "temperature",
                                (double)p->temperature, "top_k", p->top_k, "top_p", (double)p->top_p, "min_p",
                                (double)p->min_p, "repeat_penalty", (double)p->repetition_penalty,
@@ -54,10 +56,12 @@ static void handle_props(serve_exchange *x)
                                (double)p->frequency_penalty, "n_predict", p->n_predict, "proposer",
                                p->proposer, "draft_max", p->draft_max);
     serve_answer_json(x, 200,
-                      json_pack("{s:{s:i, s:o}, s:i, s:s, s:s, s:s, s:s}", "default_generation_settings",
-                                "n_ctx", info.n_ctx, "params", params, "total_slots", info.n_seqs,
-                                "model_alias", x->server->options->model_name, "arch", info.arch, "kernels",
-                                info.kernels, "build_info", lf_version()));
+                      json_pack("{s:{s:i, s:o}, s:i, s:s, s:s, s:s, s:s, s:s?, s:s?, s:b}",
+                                "default_generation_settings", "n_ctx", info.n_ctx, "params", params,
+                                "total_slots", info.n_seqs, "model_alias", x->server->options->model_name,
+                                "arch", info.arch, "kernels", info.kernels, "build_info", lf_version(),
+                                "chat_template", chat.template_text, "chat_template_error", chat.error,
+                                "chat_template_tools", (int)chat.tools));
 }
 
 /* ---- models ---- */
@@ -99,18 +103,13 @@ static bool read_flag(const json_t *body, const char *name, bool absent)
 }
 
 /* The text of "content" or "prompt" as llama.cpp and vLLM call it, or of messages. */
-static bool tokenize(const lf_engine *engine, const json_t *body, int32_t **ids, size_t *n_ids,
+static bool tokenize(const serve_exchange *x, const json_t *body, int32_t **ids, size_t *n_ids,
                      serve_error *e)
 {
     lf_error err;
-    if (json_object_get(body, "messages")) {
-        char *text;
-        size_t len;
-        if (!serve_chat_render(engine, body, &text, &len, e)) return false;
-        const bool ok = serve_chat_tokenize(engine, text, len, ids, n_ids, e);
-        free(text);
-        return ok;
-    }
+    const lf_engine *engine = serve_runner_engine(x->server->runner);
+    if (json_object_get(body, "messages"))
+        return serve_chat_tokenize(engine, x->body.data, x->body.len, ids, n_ids, e);
     const json_t *content = json_object_get(body, "content"), *prompt = json_object_get(body, "prompt");
     const json_t *text = content ? content : prompt;
     if (!json_is_string(text))
@@ -141,7 +140,7 @@ static void handle_tokenize(serve_exchange *x)
     json_t *body = serve_parse_object(x->body.data, x->body.len, &e);
     int32_t *ids = NULL;
     size_t n;
-    if (!body || !tokenize(engine, body, &ids, &n, &e)) {
+    if (!body || !tokenize(x, body, &ids, &n, &e)) {
         serve_answer_error(x, &e);
     } else {
         const bool pieces = read_flag(body, "with_pieces", false);
@@ -191,7 +190,8 @@ static void handle_apply_template(serve_exchange *x)
     bool ok = body != NULL;
     if (ok && !json_is_array(json_object_get(body, "messages")))
         ok = serve_refuse(&e, "messages", "messages: expected a list of messages");
-    if (ok && serve_chat_render(serve_runner_engine(x->server->runner), body, &text, &len, &e))
+    if (ok &&
+        serve_chat_render(serve_runner_engine(x->server->runner), x->body.data, x->body.len, &text, &len, &e))
         serve_answer_json(x, 200, json_pack("{s:o}", "prompt", app_text_json(text, len)));
     else
         serve_answer_error(x, &e);

@@ -18,7 +18,7 @@ enum {
     CONNECTIONS_MAX = 4096,
     HEAD_BYTES_MAX = 32 << 10,        /* of a request's head, and of libmicrohttpd's own needs */
     STREAM_BLOCK_BYTES = 16 << 10,    /* given to a socket at a time */
-    UNSENT_BYTES_MAX = 16 << 20,      /* of a stream whose client does not read */
+    UNSENT_BYTES_MAX = 4 << 20,       /* of a stream whose client does not read */
     BODY_BYTES_PER_SECOND = 16 << 10, /* slower clients run out of time */
     EVENTS_MAX = 64,
     TICK_MS = 500,
@@ -90,19 +90,26 @@ void serve_stream_begin(serve_exchange *x)
     serve_answer_text(x, "text/event-stream");
 }
 
-static void stream_put(serve_exchange *x, const char *text, size_t n)
+/* Ends a connection at once; libmicrohttpd sees the hang-up and cleans up. */
+static void hang_up(const serve_client *client)
 {
-    if (x->ended) return;
+    (void)shutdown(client->fd, SHUT_RDWR);
+}
+
+/* What was appended to a stream goes on its way, unless so much waits already that nobody can be reading. */
+static void stream_on(serve_exchange *x)
+{
     x->fed_ns = lf_clock_ns();
-    if (!lf_bytes_append(&x->out, text, n)) fail_memory(x);
-    if (x->out.len - x->n_read > UNSENT_BYTES_MAX) x->gone = true; /* it does not read */
+    if (x->out.len - x->n_read > UNSENT_BYTES_MAX && !x->gone) {
+        x->gone = true;
+        if (x->client) hang_up(x->client);
+    }
     serve_exchange_wake(x);
 }
 
 void serve_stream_event(serve_exchange *x, json_t *json)
 {
-    const size_t before = x->out.len;
-    if (x->ended) {
+    if (x->gone || x->ended) {
         json_decref(json);
         return;
     }
@@ -110,11 +117,8 @@ void serve_stream_event(serve_exchange *x, json_t *json)
     ok = ok && (json ? json_dump_callback(json, append_dump, &x->out, DUMP_FLAGS) == 0
                      : lf_bytes_append(&x->out, "[DONE]", 6));
     json_decref(json);
-    if (!ok) {
-        x->out.len = before;
-        fail_memory(x);
-    }
-    stream_put(x, "\n\n", 2);
+    if (!ok || !lf_bytes_append(&x->out, "\n\n", 2)) fail_memory(x);
+    stream_on(x);
 }
 
 void serve_stream_end(serve_exchange *x)
@@ -140,7 +144,12 @@ static ssize_t read_stream(void *cookie, uint64_t pos, char *out, size_t size)
     }
     memcpy(out, x->out.data + x->n_read, n);
     x->n_read += n;
-    if (x->n_read == x->out.len) x->n_read = x->out.len = 0;
+    if (2 * x->n_read >=
+        x->out.len) { /* or a client that is always a little behind would make it grow for ever */
+        x->out.len -= x->n_read;
+        memmove(x->out.data, x->out.data + x->n_read, x->out.len);
+        x->n_read = 0;
+    }
     return (ssize_t)n;
 }
 
@@ -432,23 +441,24 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **c
     }
 }
 
-/* Ends connections whose time is up; libmicrohttpd sees the hang-up and cleans up. */
+/* Ends connections whose time is up. */
 static void check_deadlines(const serve_server *s)
 {
     for (const serve_client *c = s->clients; c; c = c->next) {
         const double allowed = s->options->timeout_seconds +
                                (double)c->received / (double)BODY_BYTES_PER_SECOND;
-        if (c->since_ns && seconds_since(c->since_ns) > allowed) (void)shutdown(c->fd, SHUT_RDWR);
+        if (c->since_ns && seconds_since(c->since_ns) > allowed) hang_up(c);
     }
 }
 
 static void keep_streams_alive(const serve_server *s)
 {
     static const char comment[] = ": keep-alive\n\n";
-    for (serve_exchange *x = s->exchanges; x; x = x->next)
-        if (x->streams && !x->ended && x->out.len == 0 &&
-            seconds_since(x->fed_ns) > s->options->keepalive_seconds)
-            stream_put(x, comment, sizeof comment - 1);
+    for (serve_exchange *x = s->exchanges; x; x = x->next) {
+        if (!x->streams || x->ended || x->gone || x->out.len > 0) continue;
+        if (seconds_since(x->fed_ns) < s->options->keepalive_seconds) continue;
+        if (lf_bytes_append(&x->out, comment, sizeof comment - 1)) stream_on(x);
+    }
 }
 
 static void client_gone(serve_exchange *x)

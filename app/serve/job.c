@@ -117,17 +117,6 @@ static bool refuse_length(const serve_call *call, size_t n_ids, int n_ctx, serve
     return false;
 }
 
-static bool read_chat_prompt(serve_job *job, prompt *p, serve_error *e)
-{
-    const lf_engine *engine = job->reply.engine;
-    char *text;
-    size_t len;
-    if (!serve_chat_render(engine, job->call.body, &text, &len, e)) return false;
-    const bool ok = serve_chat_tokenize(engine, text, len, &p->ids, &p->n_ids, e);
-    free(text);
-    return ok;
-}
-
 static bool read_text_prompt(serve_job *job, prompt *p, const json_t *text, serve_error *e)
 {
     lf_error err;
@@ -158,7 +147,8 @@ static bool read_prompts(serve_job *job, serve_error *e)
     for (int i = 0; i < job->call.n_prompts; i++) {
         prompt *p = &job->prompts[i];
         const json_t *given = job->call.prompts[i];
-        const bool ok = job->call.is_chat       ? read_chat_prompt(job, p, e)
+        const bool ok = job->call.is_chat       ? serve_chat_tokenize(job->reply.engine, job->x->body.data,
+                                                                      job->x->body.len, &p->ids, &p->n_ids, e)
                         : json_is_string(given) ? read_text_prompt(job, p, given, e)
                                                 : read_ids_prompt(job, p, given, e);
         if (!ok) return false;

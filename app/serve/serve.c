@@ -25,6 +25,7 @@ enum {
     OPT_KEEPALIVE,
     OPT_GRACE,
     OPT_PREFIX,
+    OPT_TEMPLATE,
 };
 
 enum { PARALLEL_DEFAULT = 8, QUEUE_DEFAULT = 256, BODY_MIB_DEFAULT = 16, FILES_WANTED = 8192 };
@@ -33,7 +34,7 @@ typedef struct command {
     app_engine_options engine;
     app_request_options request;
     serve_options serve;
-    const char *key_file;
+    lf_bytes chat_template;
 } command;
 
 static const struct argp_option options[] = {
@@ -46,6 +47,8 @@ static const struct argp_option options[] = {
     {"api-key-file", OPT_API_KEY_FILE, "FILE", 0, "the same, one on each line", 0},
     {"cors-origin", OPT_CORS, "ORIGIN", 0,
      "a site whose pages may use the server, * for any; may be given again (default: none)", 0},
+    {"chat-template", OPT_TEMPLATE, "FILE", 0,
+     "a Jinja template for chats, or the name chatml (default: the model's own)", 0},
     {"max-body", OPT_BODY, "MIB", 0, "largest body of a request in MiB (default: 16)", 0},
     {"timeout", OPT_TIMEOUT, "SECONDS", 0,
      "for a request to arrive, and for a client to take what is there for it (default: 60)", 0},
@@ -61,6 +64,21 @@ static void add_key(serve_options *o, const char *key, size_t len, struct argp_s
     if (len == 0) app_usage_error(state, "--api-key: found an empty key");
     o->keys[o->n_keys] = lf_strndup(key, len);
     if (!o->keys[o->n_keys++]) app_usage_error(state, "--api-key: out of memory");
+}
+
+/* A template's name, or the text of its file. */
+static const char *read_template(lf_bytes *out, const char *arg, struct argp_state *state)
+{
+    char block[1 << 12];
+    size_t n;
+    if (strcmp(arg, "chatml") == 0) return arg;
+    FILE *f = fopen(arg, "r");
+    while (f && (n = fread(block, 1, sizeof block, f)) > 0)
+        if (!lf_bytes_append(out, block, n)) app_usage_error(state, "--chat-template: out of memory");
+    if (!f || ferror(f)) app_usage_error(state, "--chat-template: %s: cannot read: %s", arg, strerror(errno));
+    (void)fclose(f);
+    if (out->len == 0) app_usage_error(state, "--chat-template: %s: found nothing, expected a template", arg);
+    return out->data;
 }
 
 /* Keys of a file: lines, but for empty ones and comments. */
@@ -114,6 +132,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPT_GRACE: o->grace_seconds = app_parse_float(state, "--grace", arg, 0, 1e5); return 0;
     case OPT_PREFIX: o->metrics_prefix = arg; return 0;
+    case OPT_TEMPLATE:
+        c->engine.params.chat_template = read_template(&c->chat_template, arg, state);
+        return 0;
+    case ARGP_KEY_END:
+        if (c->request.grammar.is_set)
+            app_usage_error(state, "found a form of output, expected it in requests (response_format)");
+        return 0;
     case ARGP_KEY_ARG: app_usage_error(state, "found argument \"%s\", expected options only", arg); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -121,7 +146,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 static lf_status open_engine(lf_engine **out, void *cookie, lf_error *err)
 {
-    return app_open_engine(out, cookie, err);
+    command *c = cookie;
+    const lf_status status = app_open_engine(out, &c->engine, err);
+    if (status != LF_OK || strcmp(c->request.params.proposer, "auto") != 0) return status;
+    return app_prepare_profile(*out, c->engine.quiet, err); /* now, not at the cost of the first request */
 }
 
 /* A model's name: its file without folder and ".gguf". */
@@ -158,7 +186,7 @@ static lf_status serve(command *c, const sigset_t *outside, lf_error *err)
     lf_status status = LF_OK;
     serve_runner *runner = NULL;
     serve_server server = {.epoll_fd = -1, .listen_fd = -1};
-    LF_TRY(serve_runner_start(&runner, open_engine, &c->engine, err));
+    LF_TRY(serve_runner_start(&runner, open_engine, c, err));
     LF_TRY(serve_server_open(&server, &c->serve, runner, err));
     print_address(&server);
     status = serve_server_run(&server, &app_interrupted, outside, err);
@@ -212,5 +240,6 @@ int app_serve(int argc, char **argv)
     const lf_status status = serve(&c, &outside, &err);
     for (int i = 0; i < c.serve.n_keys; i++) free(c.serve.keys[i]);
     free(name);
+    lf_bytes_free(&c.chat_template);
     return status == LF_OK ? 0 : app_fail(&err);
 }

@@ -32,7 +32,7 @@ typedef struct serve_options {
     double timeout_seconds;   /* for a request to arrive, and for a client to take what is there for it */
     double keepalive_seconds; /* a stream that has been silent for so long gets a comment */
     double grace_seconds;     /* for requests to end after SIGTERM */
-    const char *metrics_prefix, *chat_template;
+    const char *metrics_prefix;
     const lf_request_params *defaults;
     int n_seqs; /* requests decoded together */
     bool quiet; /* no line for each request */

@@ -147,7 +147,7 @@ def check_metrics(client):
 
 def main():
     lookfar, model_path = sys.argv[1:3]
-    with Server(lookfar, model_path, "--api-key", "secret", "--parallel", "8") as server:
+    with Server(lookfar, model_path, "--api-key", "secret", "--parallel", "8", "--chat-template", "chatml") as server:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="secret", max_retries=0)
         model = client.models.list().data[0].id
         assert client.models.retrieve(model).id == model

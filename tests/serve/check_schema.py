@@ -13,7 +13,7 @@ def main():
     lookfar, model = sys.argv[1:3]
     examples = sys.argv[3] if len(sys.argv) > 3 else "40"
     schemathesis = os.path.join(os.path.dirname(sys.executable), "schemathesis")
-    with Server(lookfar, model, "-c", "256", "--parallel", "4") as server:
+    with Server(lookfar, model, "-c", "256", "--parallel", "4", "--chat-template", "chatml") as server:
         # what a schema cannot say (an id that is in the vocabulary, a context that is long enough) may be refused, too
         code = subprocess.call([
             schemathesis, "run", "docs/openapi.yaml", "--url", server.url, "--max-examples", examples, "--seed", "1",
