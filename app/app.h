@@ -15,6 +15,7 @@ enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 typedef int app_command_fn(int argc, char **argv);
 
 int app_run(int argc, char **argv);
+int app_serve(int argc, char **argv);
 int app_inspect(int argc, char **argv);
 int app_convert(int argc, char **argv);
 int app_quantize(int argc, char **argv);
@@ -76,12 +77,25 @@ FILE *app_append_json(const char *path); /* likewise, to what the file has */
 int app_write_json(FILE *f, const char *path, json_t *object);
 int app_close_json(FILE *f, const char *path, int code);
 
+/* What the output may say, as the options have it; and its compilation into params->grammar, the caller's to free. */
+enum { APP_CHOICE_MAX = 256 };
+typedef struct app_grammar_options {
+    bool is_set;
+    lf_grammar_kind kind;
+    const char *text; /* a schema or its file, or a regular expression */
+    const char *choices[APP_CHOICE_MAX];
+    int n_choices;
+} app_grammar_options;
+lf_status app_compile_grammar(lf_grammar **out, lf_engine *engine, const app_grammar_options *options,
+                              lf_error *err);
+
 /* Options of a request; give this as a child to argp. Its input is an app_request_options. */
 enum { APP_BIAS_MAX = 256 };
 typedef struct app_request_options {
     lf_request_params params; /* lf_request_params_init before parsing */
     lf_bias bias[APP_BIAS_MAX];
     const char *stop[LF_STOP_LIMIT];
+    app_grammar_options grammar;
 } app_request_options;
 extern const struct argp app_request_argp;
 

@@ -91,6 +91,7 @@ int app_bench(int argc, char **argv)
         {"load", app_bench_load, "gigabytes per second of loading a model, and its peak of memory"},
         {"tokenize", app_bench_tokenize, "megabytes of text per second into tokens"},
         {"train", app_bench_train, "tokens per second of training"},
+        {"serve", app_bench_serve, "a server under load: times to and between tokens, by request rate"},
         {"magicdec", app_bench_magicdec, "speculation over plain decoding, by batch and context"},
     };
     enum { N_KINDS = sizeof kinds / sizeof *kinds };

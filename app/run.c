@@ -415,12 +415,14 @@ int app_run(int argc, char **argv)
     if (!o.prompts_path && read_prompt(&prompt, &o, &err) != LF_OK)
         code = app_fail(&err);
     else if (app_open_engine(&engine, &o.engine, &err) != LF_OK ||
+             app_compile_grammar(&o.request.params.grammar, engine, &o.request.grammar, &err) != LF_OK ||
              prepare_proposer(&o, engine, &err) != LF_OK)
         code = app_fail(&err);
     else if (o.compare)
         code = run_comparison(&o, engine, &prompt, trace);
     else
         code = o.prompts_path ? run_many(&o, engine, trace) : run_single(&o, engine, &prompt, trace, &err);
+    lf_grammar_free(o.request.params.grammar);
     lf_engine_close(engine);
     lf_bytes_free(&prompt);
     return app_close_json(trace, o.trace_path, code);

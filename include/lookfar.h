@@ -70,7 +70,7 @@ typedef bool (*lf_progress_fn)(void *cookie, size_t done_bytes, size_t total_byt
 
 /* One thread at a time may use an engine and its requests; the engine's own threads do the arithmetic. Who serves many has one thread
  * that submits, steps, cancels and reads results, and talks to it by queues. Only what never changes after opening may be asked for
- * by any thread at any time: lf_engine_get_info, lf_tokenize, lf_detokenize. Several engines may live in a process. */
+ * by any thread at any time: lf_engine_get_info, lf_tokenize, lf_detokenize, lf_token_text. Several engines may live in a process. */
 typedef struct lf_engine lf_engine;
 
 enum {
@@ -94,6 +94,7 @@ typedef struct lf_engine_params {
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
     lf_progress_fn progress; /* while loading; may be NULL */
     void *progress_cookie;
+    const char *chat_template; /* Jinja text, or "chatml"; NULL: the model's own */
 } lf_engine_params;
 
 void lf_engine_params_init(lf_engine_params *params);
@@ -139,6 +140,63 @@ lf_status lf_tokenize(const lf_engine *engine, const char *text, size_t len, boo
 /* The text of ids as UTF-8; *text is malloc'ed, NUL-terminated and the caller's. */
 lf_status lf_detokenize(const lf_engine *engine, const int32_t *ids, size_t n_ids, bool special, char **text,
                         size_t *len, lf_error *err);
+
+/* The bytes that a token stands for in the middle of a text, not always whole code points; a special token's are its name. Copies
+ * them to out, LF_TOKEN_BYTES_LIMIT at most, and returns how many; 0 for an id without text, and without a tokenizer. From any
+ * thread. */
+enum { LF_TOKEN_BYTES_LIMIT = 1000 };
+size_t lf_token_text(const lf_engine *engine, int32_t id, char *out);
+
+/* ---- grammars: what an output may say ---- */
+
+/* A grammar restricts the tokens that can be picked to those that go on with a text of the grammar: a stage of the pick, so that
+ * outputs are the same with every proposer. Its end is the output's end. Any number of requests of the engine may share one. */
+typedef struct lf_grammar lf_grammar;
+
+typedef enum lf_grammar_kind {
+    LF_GRAMMAR_JSON_OBJECT, /* any JSON object; text is not used */
+    LF_GRAMMAR_JSON_SCHEMA, /* JSON values that satisfy the schema in text: see docs/DECODERS.md for what of it is supported */
+    LF_GRAMMAR_REGEX,  /* what the regular expression in text matches as a whole */
+    LF_GRAMMAR_CHOICE, /* one of the strings of the JSON array in text */
+} lf_grammar_kind;
+
+/* Compiles text[0..len). The vocabulary is prepared at the first time, once for an engine. LF_EINVAL and LF_EUNSUPPORTED name the
+ * place; LF_EFORMAT: no JSON; LF_ELIMIT: too large. May be called from any thread. */
+lf_status lf_grammar_compile(lf_grammar **out, lf_engine *engine, lf_grammar_kind kind, const char *text,
+                             size_t len, lf_error *err);
+
+/* Gives back a grammar, which lives on as long as a request has it; NULL is fine. From any thread. */
+void lf_grammar_free(lf_grammar *grammar);
+
+/* ---- conversations ---- */
+
+typedef struct lf_chat_info {
+    size_t size;               /* sizeof(lf_chat_info), set by the caller */
+    const char *template_text; /* NULL: the model has none, and none was given */
+    const char *error;         /* why the model's own template cannot be used; NULL: it can */
+    bool tools, system;        /* whether it shows tools, and system messages, to the model */
+} lf_chat_info;
+
+void lf_chat_get_info(const lf_engine *engine, lf_chat_info *info);
+
+/* The text that a conversation is for the model, by its chat template. request is a JSON object in OpenAI's form:
+ *
+ *     "messages"                [{"role": "user", "content": "..."}, ...]; content may be a list of {"type": "text"} parts
+ *     "tools", "documents"      lists of objects; absent
+ *     "add_generation_prompt"   end with what begins the answer; true
+ *     "chat_template_kwargs"    an object: further variables of the template ("enable_thinking")
+ *     "now"                     what strftime_now shows, in seconds since 1970, UTC; the time
+ *
+ * Other members are ignored, so that a whole request of the OpenAI API will do. *text is malloc'ed, NUL-terminated and the caller's.
+ * LF_EFORMAT: not JSON; LF_EINVAL: a member, or the template refuses the conversation; LF_EUNSUPPORTED: no template, one beyond the
+ * subset (docs/MODELS.md), or content other than text; LF_ELIMIT; LF_ENOMEM. Threads may render at the same time. */
+lf_status lf_chat_render(const lf_engine *engine, const char *request, size_t request_len, char **text,
+                         size_t *len, lf_error *err);
+
+/* Encodes a rendered conversation: names of special tokens become those tokens, wherever they stand, and nothing is put in front,
+ * because the template writes the beginning-of-sequence token itself. *ids is malloc'ed, the caller's. */
+lf_status lf_chat_tokenize(const lf_engine *engine, const char *text, size_t len, int32_t **ids,
+                           size_t *n_ids, lf_error *err);
 
 /* ---- requests ---- */
 
@@ -196,6 +254,7 @@ typedef struct lf_request_params {
     /* which token is picked, in the order in which these act */
     const lf_bias *bias; /* (n_bias) copied */
     int n_bias;
+    lf_grammar *grammar; /* of this engine: what the output may say, or NULL; the request keeps it alive */
     float repetition_penalty; /* 1: none */
     float frequency_penalty;  /* 0: none */
     float presence_penalty;   /* 0: none */
@@ -223,10 +282,13 @@ typedef struct lf_request_params {
     bool no_prefix_cache; /* neither read nor feed the prefix cache */
 
     /* what comes out */
-    bool special;             /* special tokens have text */
-    bool logprobs;            /* compute them */
-    int n_top;                /* and those of the n likeliest, 0 to LF_TOP_LIMIT */
-    lf_token_fn on_token;     /* may be NULL */
+    bool special;         /* special tokens have text */
+    bool logprobs;        /* compute them */
+    int n_top;            /* and those of the n likeliest, 0 to LF_TOP_LIMIT */
+    lf_token_fn on_token; /* may be NULL */
+    lf_token_fn
+        on_prompt; /* may be NULL; else it is told the log probability of each token of the prompt but the first (without
+                                 text), which is then read as a whole, past the prefix cache. Not with n_predict 0 */
     lf_prefill_fn on_prefill; /* may be NULL */
     void *cookie;
 } lf_request_params;

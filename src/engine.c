@@ -183,6 +183,7 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
     LF_TRY(choose_ctx(e, p, source, err));
     LF_TRY(plan_memory(e, p, source, &shape, err));
     LF_TRY(open_tokenizer(e, source, err));
+    if (e->tokenizer) LF_TRY(lf_chat_open(&e->chat, e->tokenizer, p->chat_template, err));
     LF_TRY(lf_model_load(&e->model, source, e->threads, &load, err));
     LF_TRY(lf_kv_pool_create(&e->pool, &shape, e->info.n_pages, err));
     LF_TRY(lf_prefix_create(&e->prefix, e->pool, err));
@@ -258,6 +259,8 @@ void lf_engine_close(lf_engine *e)
     lf_prefix_free(e->prefix);
     lf_kv_pool_free(e->pool);
     lf_model_free(&e->model);
+    lf_token_bytes_free(e->token_bytes);
+    lf_chat_close(e->chat);
     lf_tokenizer_free(e->tokenizer);
     lf_threads_free(e->threads);
     lf_bytes_free(&e->profile_key);
@@ -375,6 +378,41 @@ done:
     *text = out.data;
     *len = out.len;
     return status;
+}
+
+size_t lf_token_text(const lf_engine *e, int32_t id, char *out)
+{
+    if (!e->tokenizer || id < 0 || id >= lf_tokenizer_n_vocab(e->tokenizer)) return 0;
+    return lf_tokenizer_bytes(e->tokenizer, id, out);
+}
+
+void lf_chat_get_info(const lf_engine *e, lf_chat_info *info)
+{
+    if (e->chat)
+        lf_chat_describe(e->chat, info);
+    else
+        *info = (lf_chat_info){.size = sizeof *info};
+}
+
+lf_status lf_chat_render(const lf_engine *e, const char *request, size_t request_len, char **text,
+                         size_t *len, lf_error *err)
+{
+    lf_bytes out = {0};
+    lf_status status = LF_OK;
+    LF_TRY(require_tokenizer(e, err));
+    LF_TRY(lf_chat_write(e->chat, request, request_len, &out, err));
+    if (!lf_bytes_append(&out, "", 0)) status = lf_fail_memory(err, "text", 1);
+done:
+    if (status != LF_OK) lf_bytes_free(&out);
+    *text = out.data;
+    *len = out.len;
+    return status;
+}
+
+lf_status lf_chat_tokenize(const lf_engine *e, const char *text, size_t len, int32_t **ids, size_t *n_ids,
+                           lf_error *err)
+{
+    return lf_tokenize(e, text, len, false, true, ids, n_ids, err);
 }
 
 /* ---- scoring ---- */

@@ -2,10 +2,14 @@
 #ifndef LF_ENGINE_INT_H
 #define LF_ENGINE_INT_H
 
+#include "chat/chat.h"
 #include "decode/round.h"
+#include "grammar/grammar.h"
 #include "kv/prefix.h"
 #include "sched/sched.h"
 #include "token/tokenizer.h"
+
+#include <stdatomic.h>
 
 /* One output token as the request keeps it: its text is text[text_begin .. text_end). */
 typedef struct output_token {
@@ -29,11 +33,14 @@ struct lf_request {
     int n_top;
     lf_token_fn on_token;
     lf_prefill_fn on_prefill;
+    lf_token_fn on_prompt;
     void *cookie;
     int32_t *prediction;
     lf_bias *bias;
     char **stop; /* (n_stop) */
     int n_stop;
+
+    lf_grammar_cursor *cursor; /* NULL: without a grammar */
 
     lf_detok detok;
     lf_ids ids;    /* output */
@@ -54,6 +61,7 @@ struct lf_engine {
     lf_threads *threads;
     lf_model model;
     lf_tokenizer *tokenizer; /* NULL when the model has none */
+    lf_chat *chat;           /* NULL without a tokenizer */
     lf_kv_pool *pool;
     lf_prefix *prefix;
     lf_forward *forward;
@@ -68,6 +76,7 @@ struct lf_engine {
     bool stepping;
     lf_engine_info info;
     char *path;
+    _Atomic(lf_token_bytes *) token_bytes; /* made for the first grammar */
     lf_bytes profile_key;
 };
 

@@ -78,6 +78,11 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf
     if (p->n_stop > 0 && !e->tokenizer)
         return lf_fail(err, LF_EUNSUPPORTED, "%s: stop strings need a tokenizer, and the model has none",
                        e->path);
+    if (p->grammar && !lf_grammar_is_over(p->grammar, e->token_bytes))
+        return lf_fail(err, LF_EINVAL, "grammar: found one of another engine, expected one of this");
+    if (p->grammar && p->ignore_eos)
+        return lf_fail(err, LF_EINVAL,
+                       "ignore_eos: found with a grammar, whose end is the output's, expected without");
     if (p->n_bias < 0) return lf_fail(err, LF_EINVAL, "n_bias: found %d, expected 0 or more", p->n_bias);
     if (p->n_prediction > (size_t)e->info.n_ctx)
         return lf_fail(err, LF_ELIMIT, "prediction: found %zu tokens, expected at most %d, the context",
@@ -113,6 +118,7 @@ static bool copy_params(lf_request *r, const lf_request_params *p)
     r->n_top = p->n_top;
     r->on_token = p->on_token;
     r->on_prefill = p->on_prefill;
+    r->on_prompt = p->on_prompt;
     r->cookie = p->cookie;
     return true;
 }
@@ -135,6 +141,7 @@ static bool reserve_output(lf_request *r, const lf_request_params *p)
 }
 
 static bool emit(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
+static void tell_prompt(void *cookie, lf_seq *seq, int i, const float *logits);
 
 static void set_seq(lf_request *r, const lf_request_params *p)
 {
@@ -161,15 +168,29 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->prediction = r->prediction;
     seq->n_prediction = (int)p->n_prediction;
     seq->emit = emit;
+    seq->on_prompt = p->on_prompt ? tell_prompt : NULL;
     seq->cookie = r;
     r->job = (lf_job){.seq = seq,
                       .i_proposer = lf_proposer_find(p->proposer),
-                      .no_prefix_cache = p->no_prefix_cache,
+                      .no_prefix_cache = p->no_prefix_cache || p->on_prompt,
                       .err = &r->err};
+}
+
+/* A stage of the pick for the grammar. */
+static lf_status set_grammar(lf_request *r, lf_grammar *grammar, lf_error *err)
+{
+    lf_seq *seq = &r->seq;
+    if (!grammar) return LF_OK;
+    const lf_status status = lf_grammar_cursor_create(&r->cursor, grammar, seq->n_prompt,
+                                                      seq->len_max - seq->n_prompt + LF_DRAFT_MAX + 1, err);
+    seq->pick.mask = lf_grammar_cursor_mask;
+    seq->pick.mask_cookie = r->cursor;
+    return status;
 }
 
 static void free_request(lf_request *r)
 {
+    lf_grammar_cursor_free(r->cursor);
     free(r->prediction);
     free(r->bias);
     for (int i = 0; i < r->n_stop; i++) free(r->stop[i]);
@@ -199,6 +220,7 @@ lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_par
         goto done;
     }
     set_seq(r, p);
+    LF_TRY(set_grammar(r, p->grammar, err));
     LF_TRY(lf_pick_params_check(&r->seq.pick, e->model.config.n_vocab, err));
     if (!reserve_output(r, p)) {
         status = lf_fail_memory(err, "a request's output", r->tokens_cap * sizeof *r->tokens);
@@ -310,6 +332,19 @@ static bool call_on_token(lf_request *r, const lf_token *token)
     return goes_on;
 }
 
+/* The round's on_prompt. */
+static void tell_prompt(void *cookie, lf_seq *seq, int i, const float *logits)
+{
+    lf_request *r = cookie;
+    lf_logprob top[LF_TOP_LIMIT];
+    lf_token token = {.id = seq->tokens.data[i], .text = "", .top = top, .n_top = r->n_top};
+    if (r->cancel_asked) return;
+    lf_round_logprobs(r->engine->round, logits, token.id, &token.logprob, top, r->n_top);
+    r->in_callback = true;
+    if (!r->on_prompt(r->cookie, &token)) r->cancel_asked = seq->finished = true;
+    r->in_callback = false;
+}
+
 /* Appends a token's text and decides what of the text is certain. False: memory ran out. *stopped: a stop string is there, and
  * the text ends before it. */
 static bool extend_text(lf_request *r, int32_t id, bool *stopped)
@@ -367,6 +402,8 @@ static bool emit(void *cookie, lf_seq *seq, int32_t id, const float *logits, boo
         r->failed = true;
         return false;
     }
+    if (r->cursor && lf_grammar_cursor_is_done(r->cursor, seq->tokens.data, (int)seq->tokens.len))
+        stopped = true;
     r->stopped = stopped;
     const bool last = stopped || (int)seq->tokens.len >= seq->len_max;
     record_token(r, id, logits, proposed, last ? r->text.len : r->text.len - held_back(r));
@@ -405,8 +442,9 @@ static void settle_request(lf_request *r)
     tell_prefill(r, len < r->seq.n_prompt ? len : r->seq.n_prompt);
     if (!r->seq.finished || r->finish != LF_FINISH_NONE) return;
     if (r->seq.not_finite)
-        r->failed = lf_fail(&r->err, LF_EFORMAT, "%s: the logits at position %zu are not finite",
-                            r->engine->path, r->seq.tokens.len) != LF_OK;
+        r->failed = lf_fail(&r->err, LF_EFORMAT, "%s: the logits at position %zu are not finite%s",
+                            r->engine->path, r->seq.tokens.len,
+                            r->cursor ? ", or no token is allowed that has one" : "") != LF_OK;
     if (!r->failed) flush_text(r);
     end_request(r, finish_of(r));
 }

@@ -5,6 +5,8 @@
  * 128 bytes, so that they need no data. The texts of real models need the data folder and are skipped without it. */
 #include "testing.h"
 
+#include "tiny_model.h"
+
 #include "../bench/random_model.h"
 #include "base/mem.h"
 
@@ -20,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 40, SECONDS_MAX = 120, TINY_VOCAB = 128, TINY_CTX = 200000 };
+enum { ARGS_MAX = 40, SECONDS_MAX = 120 };
 
 static char binary[1024];     /* the program under test; empty: not built */
 static char *temp_dir;        /* everything below lies in it */
@@ -151,67 +153,6 @@ static void expect_errors(const bad_case *cases, size_t n, int code)
 
 /* ---- the models ---- */
 
-/* The byte that token `id` of the tokenizer below stands for: printable ASCII, newline, tab, and then bytes that are only
- * ever a part of a character, so that what the model makes up is full of broken UTF-8. */
-static unsigned token_byte(int id)
-{
-    if (id < 95) return ' ' + (unsigned)id;
-    return id == 95 ? '\n' : id == 96 ? '\t' : 0x80 + (unsigned)(id - 97);
-}
-
-/* The character that stands for such a byte in a byte-level vocabulary, as UTF-8. */
-static void byte_symbol(char symbol[3], unsigned byte)
-{
-    const unsigned cp = byte <= ' ' ? 0x100 + byte : byte >= 0x80 ? 0x122 + byte - 0x80 : byte;
-    symbol[0] = (char)(cp < 0x80 ? cp : 0xC0 | cp >> 6);
-    symbol[1] = (char)(cp < 0x80 ? 0 : 0x80 | (cp & 0x3F));
-    symbol[2] = '\0';
-}
-
-/* A byte-level tokenizer.json of n tokens: bytes, and words past TINY_VOCAB. */
-static void write_tokenizer(const char *path, int n)
-{
-    json_t *vocab = json_object();
-    for (int id = 0; id < n; id++) {
-        char symbol[16];
-        if (id < TINY_VOCAB)
-            byte_symbol(symbol, token_byte(id));
-        else
-            (void)snprintf(symbol, sizeof symbol, "word%d", id);
-        (void)json_object_set_new(vocab, symbol, json_integer(id));
-    }
-    json_t *root = json_pack("{s:s, s:[], s:n, s:{s:s, s:b, s:b, s:b}, s:n, s:{s:s, s:b, s:b, s:b}, "
-                             "s:{s:s, s:o, s:[]}}",
-                             "version", "1.0", "added_tokens", "normalizer", "pre_tokenizer", "type",
-                             "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1,
-                             "post_processor", "decoder", "type", "ByteLevel", "add_prefix_space", 0,
-                             "trim_offsets", 1, "use_regex", 1, "model", "type", "BPE", "vocab", vocab,
-                             "merges");
-    assert_non_null(root);
-    assert_int_equal(json_dump_file(root, path, JSON_INDENT(1)), 0);
-    json_decref(root);
-}
-
-/* A model folder from the recorded model of that family; n_tokens 0: without a tokenizer. */
-static void make_model_dir(const char *dir, int n_tokens)
-{
-    char path[1024];
-    size_t size;
-    assert_int_equal(mkdir(dir, 0700), 0);
-    json_t *config = json_load_file(golden_path("families/llama2/config.json"), 0, NULL);
-    assert_non_null(config);
-    (void)json_object_set_new(config, "max_position_embeddings", json_integer(TINY_CTX));
-    (void)snprintf(path, sizeof path, "%s/config.json", dir);
-    assert_int_equal(json_dump_file(config, path, JSON_INDENT(1)), 0);
-    json_decref(config);
-    char *weights = read_file(golden_path("families/llama2/model.safetensors"), &size);
-    (void)snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    write_file(path, weights, size);
-    free(weights);
-    (void)snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    if (n_tokens > 0) write_tokenizer(path, n_tokens);
-}
-
 static int make_models(void **state)
 {
     (void)state;
@@ -235,7 +176,7 @@ static int make_models(void **state)
     assert_int_equal(setenv("XDG_CACHE_HOME", temp_dir, 1), 0);
     (void)temp_path(out_path, "stdout");
     (void)temp_path(err_path, "stderr");
-    make_model_dir(temp_path(tiny_dir, "tiny"), TINY_VOCAB);
+    tiny_model_write(temp_path(tiny_dir, "tiny"), TINY_VOCAB);
     assert_ok(lf_random_model_write(temp_path(random_path, "random.gguf"), &m, &err), &err);
     return 0;
 }
@@ -268,6 +209,8 @@ static void test_help_and_version(void **state)
 {
     (void)state;
     static const bad_case commands[] = {{.args = {"run", "--help"}},
+                                        {.args = {"serve", "--help"}},
+                                        {.args = {"bench", "serve", "--help"}},
                                         {.args = {"inspect", "--help"}},
                                         {.args = {"convert", "--help"}},
                                         {.args = {"quantize", "-h"}},
@@ -346,6 +289,8 @@ static void test_usage_errors(void **state)
          {"--cache-type: found \"q9\", expected one of f32, f16"}},
         {{"run", "-m", tiny_dir, "--weight-type", "i8"}, {"--weight-type: found \"i8\""}},
         {{"run", "-m", tiny_dir, "--cpu-mask", "sse"}, {"--cpu-mask: found \"sse\", expected scalar, avx2"}},
+        {{"run", "-m", tiny_dir, "--regex", "a", "--json-object"}, {"found two, expected one"}},
+        {{"run", "-m", tiny_dir, "--regex", "a", "--regex", "b"}, {"found two, expected one"}},
         {{"inspect"}, {"inspect", "-m PATH", "missing"}},
         {{"inspect", "a", "b"}, {"found argument \"b\", expected one model"}},
         {{"inspect", "a", "--parallel", "0"}, {"--parallel: found \"0\""}},
@@ -469,7 +414,7 @@ static void test_malformed_models(void **state)
     lf_gguf_close(g);
     write_file(temp_path(nan_path, "nan.gguf"), file, size);
     free(file);
-    make_model_dir(temp_path(wordy, "wordy"), TINY_VOCAB + 5);
+    tiny_model_write(temp_path(wordy, "wordy"), TINY_VOCAB + 5);
 
     const bad_case cases[] = {
         {{"run", "-m", truncated, "-p", "a"}, {truncated}},
@@ -568,7 +513,7 @@ static void test_a_padded_embedding(void **state)
 {
     (void)state;
     char dir[512];
-    make_model_dir(temp_path(dir, "padded"), 97);
+    tiny_model_write(temp_path(dir, "padded"), 97);
     result r = run_cli("run", "-m", dir, "-t", "1", "-q", "-p", "a", "-n", "300", "--temp", "5",
                        "--no-display-prompt");
     char *text = success_text(r);
@@ -620,6 +565,39 @@ static json_t *parse_json(const char *text)
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
     if (!root) fail_msg("%s: %s", err.text, text);
     return root;
+}
+
+/* What the output may say; the tiny model has random weights and would not say it by itself. */
+static void test_grammars(void **state)
+{
+    (void)state;
+    static const char schema[] = "{\"type\":\"integer\",\"minimum\":10,\"maximum\":11}";
+    char path[512];
+    write_file(temp_path(path, "schema.json"), schema, strlen(schema));
+    const struct {
+        const char *option, *value, *first, *second;
+    } cases[] = {
+        {"--choice", "cab", "cab\n", "cab\n"},
+        {"--regex", "abc{2}|ca", "abcc\n", "ca\n"},
+        {"--json-schema", path, "10\n", "11\n"},
+        {"--json-schema", " {\"enum\":[[1],\"x\"]}", "[1]\n", "\"x\"\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        result r = run_cli("run", "-m", tiny_dir, "-q", "-p", "abc", "--no-display-prompt", "-n", "40",
+                           cases[i].option, cases[i].value);
+        expect_success(&r);
+        const char *said = r.out + (r.out[0] == ' '); /* JSON may begin with one */
+        if (strcmp(said, cases[i].first) != 0) assert_string_equal(said, cases[i].second);
+        free_result(&r);
+    }
+    const bad_case bad[] = {
+        {{"run", "-m", tiny_dir, "-p", "a", "--regex", "("}, {"byte 0: found a group without its end"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--json-schema", "{\"not\":{}}"}, {"#: not is not supported"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--json-schema", "no-such-file"}, {"no-such-file: cannot open"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--choice", "\xFF"},
+         {"--choice: found bytes that are not UTF-8"}},
+    };
+    EXPECT_ERRORS(bad, 1);
 }
 
 static void test_run_json(void **state)
@@ -1382,6 +1360,7 @@ int main(void)
         cmocka_unit_test(test_ways_to_give_a_prompt),
         cmocka_unit_test(test_a_padded_embedding),
         cmocka_unit_test(test_sampling_repeats),
+        cmocka_unit_test(test_grammars),
         cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_interactive),
         cmocka_unit_test(test_proposers),

@@ -29,14 +29,19 @@ void lf_plan_rows(lf_seq *const *seqs, int n_seqs, const lf_row_budget *budget)
     }
     const int room = budget->rows_max - n_decoding,
               prefill_max = n_decoding > 0 ? min_int(room, budget->prefill_rows) : room;
+    int n_logits = budget->logits_max - n_seqs; /* left, when each sequence has its own */
     for (int i = 0; i < n_seqs; i++) {
         lf_seq *seq = seqs[i];
         if (seq->finished || seq->decodes) continue;
         seq->n_rows = min_int(lf_seq_n_pending(seq), prefill_max - n_prefill);
+        if (seq->on_prompt && seq->n_rows > 0) {
+            seq->n_rows = min_int(seq->n_rows, 1 + n_logits);
+            n_logits -= seq->n_rows - 1;
+        }
         n_prefill += seq->n_rows;
     }
     if (n_decoding == 0) return;
-    const int share = min_int(room - n_prefill, budget->logits_max - n_seqs) / n_decoding;
+    const int share = min_int(room - n_prefill, n_logits) / n_decoding;
     for (int i = 0; i < n_seqs; i++)
         if (seqs[i]->decodes && seqs[i]->proposer) plan_candidates(seqs[i], share);
 }

@@ -119,9 +119,12 @@ static void add_part(lf_round *r, lf_seq *seq, lf_step *step)
     const int n_rows = seq->n_rows;
     part *p = &r->parts[r->n_parts++];
     const int32_t *pending = seq->tokens.data + lf_kv_seq_len(seq->kv);
-    *p = (part){
-        .seq = seq, .n_pending = n_rows, .picks = n_rows == lf_seq_n_pending(seq), .i_logits = r->n_logits};
-    for (int i = 0; i < n_rows; i++) add_row(r, p, pending[i], p->picks && i == n_rows - 1);
+    *p = (part){.seq = seq,
+                .n_pending = n_rows,
+                .picks = n_rows == lf_seq_n_pending(seq),
+                .i_logits = r->n_logits + (seq->on_prompt ? n_rows - 1 : 0)};
+    for (int i = 0; i < n_rows; i++)
+        add_row(r, p, pending[i], seq->on_prompt || (p->picks && i == n_rows - 1));
     for (int i = 0; i < seq->n_candidates; i++) add_row(r, p, seq->candidates[i], true);
     assert(r->n_rows <= r->rows_max && r->n_logits <= r->logits_max);
     if (seq->decodes)
@@ -191,9 +194,23 @@ static int emit_accepted(lf_round *r, const part *p, const lf_verdict *v)
     return n;
 }
 
+/* Tells of the tokens of a prompt that were read; not again of those that were read before a preemption. */
+static void tell_prompt(lf_round *r, const part *p)
+{
+    lf_seq *seq = p->seq;
+    const int first = lf_kv_seq_len(seq->kv), i_logits = p->i_logits - (p->n_pending - 1);
+    for (int i = 0; i < p->n_pending; i++) {
+        const int next = first + i + 1;
+        if (next >= seq->n_prompt || next < seq->n_prompt_told) continue;
+        seq->on_prompt(seq->cookie, seq, next, lf_forward_logits(r->forward, i_logits + i));
+        seq->n_prompt_told = next + 1;
+    }
+}
+
 static void settle(lf_round *r, const part *p, lf_step *step)
 {
     lf_seq *seq = p->seq;
+    if (seq->on_prompt) tell_prompt(r, p);
     if (!p->picks) {
         lf_kv_seq_commit(seq->kv, p->n_pending);
         return;

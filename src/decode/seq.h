@@ -24,6 +24,9 @@ typedef struct lf_proposer lf_proposer;
  * candidate from the pick that is always right. Returning false makes this the last token. */
 typedef bool lf_emit_fn(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
 
+/* Called with the logits (n_vocab) before token `i` of a prompt, i from 1 to n_prompt - 1. */
+typedef void lf_prompt_fn(void *cookie, lf_seq *seq, int i, const float *logits);
+
 /* What a sequence had of the last step, for traces; all 0 when it had no rows. Set by the round. */
 typedef struct lf_seq_step {
     int rows;             /* in the pass: tokens without K/V, and candidates */
@@ -43,6 +46,8 @@ struct lf_seq {
     int n_prediction;
     lf_pick_params pick;
     lf_emit_fn *emit;
+    lf_prompt_fn *on_prompt; /* or NULL */
+    int n_prompt_told;       /* tokens of the prompt that on_prompt need not hear of again */
     void *cookie;
 
     lf_proposer *proposer; /* NULL: plain decoding */

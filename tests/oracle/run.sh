@@ -19,6 +19,7 @@ oracle() { # oracle SCRIPT ARGUMENT...
 oracle quant.py
 oracle train_golden.py --check
 oracle check_convert.py live build/lookfar
+oracle chat.py --record
 if [ -d "$LOOKFAR_DATA" ]; then
     oracle families.py
     oracle check_gguf.py record "$LOOKFAR_DATA"
