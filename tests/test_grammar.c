@@ -250,7 +250,7 @@ static void test_cursors_have_no_memory(void **state)
 static void test_states_are_forgotten_and_found_again(void **state)
 {
     (void)state;
-    enum { N_LONG = 3 * LF_STATES_MAX };
+    enum { N_LONG = 3 * LF_STATES_MAX, N_EARLY = 30 };
     static const char schema[] =
         "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":9,\"maxLength\":9},"
         "\"minItems\":100000000}";
@@ -258,7 +258,8 @@ static void test_states_are_forgotten_and_found_again(void **state)
     lf_grammar *g = must_compile(&v, LF_GRAMMAR_JSON_SCHEMA, schema);
     lf_grammar_cursor *a = must_follow(g, 0, N_LONG + 1), *b = must_follow(g, 0, N_LONG + 1);
     int32_t *history = calloc(N_LONG + 1, sizeof *history), by_byte[256];
-    uint32_t mask[N_WORDS], other[N_WORDS], before[N_WORDS];
+    uint32_t mask[N_WORDS], other[N_WORDS];
+    static uint32_t before[N_EARLY][N_WORDS];
     uint64_t rng = 8;
     bool complete;
     int n = 0;
@@ -273,12 +274,15 @@ static void test_states_are_forgotten_and_found_again(void **state)
         static const char item[] = "\"abcdefghi\",";
         for (const char *c = item; *c; c++) history[n++] = by_byte[(uint8_t)*c];
     }
-    get_mask(before, b, history, 5);
+    for (int i = 0; i < N_EARLY; i++) get_mask(before[i], b, history, i);
     get_mask(mask, a, history, n);
     get_mask(other, b, history, n - 12);
     assert_memory_equal(mask, other, sizeof mask);
-    get_mask(other, a, history, 5);
-    assert_memory_equal(before, other, sizeof mask);
+    for (int i = N_EARLY - 1; i >= 0; i--) {
+        get_mask(mask, a, history, n); /* over many epochs, and back */
+        get_mask(other, a, history, i);
+        assert_memory_equal(before[i], other, sizeof other);
+    }
     get_mask(other, b, history, n);
     assert_memory_equal(mask, other, sizeof mask);
     n = walk(&v, a, history, n, 4, N_LONG, &complete,
