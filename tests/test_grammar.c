@@ -250,7 +250,7 @@ static void test_cursors_have_no_memory(void **state)
 static void test_states_are_forgotten_and_found_again(void **state)
 {
     (void)state;
-    enum { N_LONG = 3 * LF_STATES_MAX };
+    enum { N_LONG = 3 * LF_STATES_MAX, N_EARLY = 30 };
     static const char schema[] =
         "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":9,\"maxLength\":9},"
         "\"minItems\":100000000}";
@@ -258,7 +258,8 @@ static void test_states_are_forgotten_and_found_again(void **state)
     lf_grammar *g = must_compile(&v, LF_GRAMMAR_JSON_SCHEMA, schema);
     lf_grammar_cursor *a = must_follow(g, 0, N_LONG + 1), *b = must_follow(g, 0, N_LONG + 1);
     int32_t *history = calloc(N_LONG + 1, sizeof *history), by_byte[256];
-    uint32_t mask[N_WORDS], other[N_WORDS], before[N_WORDS];
+    uint32_t mask[N_WORDS], other[N_WORDS];
+    static uint32_t before[N_EARLY][N_WORDS];
     uint64_t rng = 8;
     bool complete;
     int n = 0;
@@ -273,12 +274,15 @@ static void test_states_are_forgotten_and_found_again(void **state)
         static const char item[] = "\"abcdefghi\",";
         for (const char *c = item; *c; c++) history[n++] = by_byte[(uint8_t)*c];
     }
-    get_mask(before, b, history, 5);
+    for (int i = 0; i < N_EARLY; i++) get_mask(before[i], b, history, i);
     get_mask(mask, a, history, n);
     get_mask(other, b, history, n - 12);
     assert_memory_equal(mask, other, sizeof mask);
-    get_mask(other, a, history, 5);
-    assert_memory_equal(before, other, sizeof mask);
+    for (int i = N_EARLY - 1; i >= 0; i--) {
+        get_mask(mask, a, history, n); /* over many epochs, and back */
+        get_mask(other, a, history, i);
+        assert_memory_equal(before[i], other, sizeof other);
+    }
     get_mask(other, b, history, n);
     assert_memory_equal(mask, other, sizeof mask);
     n = walk(&v, a, history, n, 4, N_LONG, &complete,
@@ -288,6 +292,48 @@ static void test_states_are_forgotten_and_found_again(void **state)
     lf_grammar_cursor_free(a);
     lf_grammar_cursor_free(b);
     lf_grammar_free(g);
+    close_vocabulary(&v);
+}
+
+/* A grammar whose every position is a new state, asked along an output that is cut back now and then. One grammar has room for few
+ * masks; the other has other states already. So they forget at different moments, and must agree at all. */
+static void test_forgetting_changes_nothing(void **state)
+{
+    (void)state;
+    enum { N_STEPS = TESTS_SHORT ? 1500 : 4000, N_WIDE = 1 << 20 };
+    static const char schema[] =
+        "{\"type\":\"array\",\"minItems\":9999,\"items\":{\"type\":\"array\",\"minItems\":3,\"maxItems\":7,\"items\":"
+        "{\"anyOf\":[{\"type\":\"string\",\"minLength\":9,\"maxLength\":60},{\"type\":\"array\",\"items\":{\"$ref\":\"#/items\"}}]}}}";
+    vocabulary v = open_vocabulary(NULL), wide = v;
+    lf_error err;
+    assert_ok(lf_token_bytes_create(&wide.bytes, v.t, N_WIDE, &err), &err);
+    lf_grammar *a = must_compile(&wide, LF_GRAMMAR_JSON_SCHEMA, schema),
+               *b = must_compile(&v, LF_GRAMMAR_JSON_SCHEMA, schema);
+    lf_grammar_cursor *ca = must_follow(a, 0, N_STEPS), *cb = must_follow(b, 0, N_STEPS),
+                      *other = must_follow(b, 0, 300);
+    int32_t *history = calloc(N_STEPS, sizeof *history);
+    uint32_t *mask = malloc(N_WIDE / 8), expected[N_WORDS];
+    uint64_t rng = 61;
+    bool complete;
+    int n = walk(&v, other, history, 0, 300, 300, &complete, &rng);
+    n = 0;
+    for (int step = 0; step < N_STEPS; step++) {
+        memset(mask, 0xFF, N_WIDE / 8);
+        lf_grammar_cursor_mask(ca, history, n, mask);
+        get_mask(expected, cb, history, n);
+        if (memcmp(mask, expected, (size_t)v.bytes->n_vocab / 8) != 0)
+            fail_msg("step %d, %d tokens", step, n);
+        history[n++] = choose(&v, expected, false, &rng);
+        if (rng_next(&rng) % 40 == 0) n -= (int)(rng_next(&rng) % (unsigned)(n / 2 + 1));
+    }
+    free(history);
+    free(mask);
+    lf_grammar_cursor_free(ca);
+    lf_grammar_cursor_free(cb);
+    lf_grammar_cursor_free(other);
+    lf_grammar_free(a);
+    lf_grammar_free(b);
+    lf_token_bytes_free(wide.bytes);
     close_vocabulary(&v);
 }
 
@@ -817,6 +863,7 @@ int main(void)
         cmocka_unit_test(test_masks_equal_brute_force),
         cmocka_unit_test(test_cursors_have_no_memory),
         cmocka_unit_test(test_states_are_forgotten_and_found_again),
+        cmocka_unit_test(test_forgetting_changes_nothing),
         cmocka_unit_test(test_tokens_that_are_no_text),
         cmocka_unit_test(test_the_validator_agrees_with_the_reference),
         cmocka_unit_test(test_outputs_satisfy_their_schemas),

@@ -344,6 +344,7 @@ static bool is_full(const lf_machine *m)
 
 static uint16_t compute_step(lf_machine *m, uint16_t from, uint8_t byte, uint16_t *kept)
 {
+    assert(from < m->n_states && *kept < m->n_states); /* numbers of this epoch */
     if (is_full(m)) recycle(m, &from, kept);
     const state s = m->states[from];
     begin_list(m);

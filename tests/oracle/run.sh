@@ -17,6 +17,8 @@ oracle() { # oracle SCRIPT ARGUMENT...
 }
 
 oracle quant.py
+oracle grammar.py record
+oracle grammar.py check build/tests/test_grammar
 oracle train_golden.py --check
 oracle check_convert.py live build/lookfar
 oracle chat.py --record
