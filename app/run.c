@@ -23,6 +23,9 @@ enum {
     OPT_COLOR,
     OPT_COMPARE,
     OPT_WRITE,
+    OPT_CHAT,
+    OPT_MESSAGES,
+    OPT_TEMPLATE,
 };
 
 enum { PARALLEL_DEFAULT = 8 }; /* requests decoded together with --prompts */
@@ -31,7 +34,8 @@ typedef struct run_options {
     app_engine_options engine;
     app_request_options request;
     const char *prompt, *prompt_file, *prompts_path, *prediction_path, *json_path, *dump_path, *trace_path;
-    bool interactive, hide_prompt, no_escape, no_bos, color, compare;
+    const char *messages_path, *template_path;
+    bool interactive, hide_prompt, no_escape, no_bos, color, chat, compare;
     int n_write;
 } run_options;
 
@@ -46,6 +50,11 @@ static const struct argp_option options[] = {
      0},
     {"prediction", OPT_PREDICTION, "FILE", 0,
      "a text that the output is expected to be like, for --proposer ngram", 0},
+    {"chat", OPT_CHAT, NULL, 0, "the prompt is a user's message, put to the model by its chat template", 0},
+    {"messages", OPT_MESSAGES, "FILE", 0,
+     "a conversation instead of a prompt: JSON, a list of messages or a request of the OpenAI API", 0},
+    {"chat-template", OPT_TEMPLATE, "FILE", 0,
+     "a Jinja template instead of the model's own, or \"chatml\"; as --chat", 0},
     {"special", OPT_SPECIAL, NULL, 0,
      "special tokens: read their names in the prompt, show them in the output", 0},
     {"no-display-prompt", OPT_NO_PROMPT, NULL, 0, "print only what is generated", 0},
@@ -84,6 +93,15 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_COLOR: o->color = true; return 0;
     case OPT_COMPARE: o->compare = true; return 0;
     case OPT_WRITE: o->n_write = (int)app_parse_int(state, "--write", arg, 0, 1 << 30); return 0;
+    case OPT_CHAT: o->chat = true; return 0;
+    case OPT_MESSAGES:
+        o->messages_path = arg;
+        o->chat = true;
+        return 0;
+    case OPT_TEMPLATE:
+        o->template_path = arg;
+        o->chat = true;
+        return 0;
     case OPT_SPECIAL: o->request.params.special = true; return 0;
     case OPT_NO_PROMPT: o->hide_prompt = true; return 0;
     case OPT_NO_ESCAPE: o->no_escape = true; return 0;
@@ -96,6 +114,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!!o->prompt + !!o->prompt_file + !!o->prompts_path > 1)
             app_usage_error(state, "-p, -f and --prompts: found more than one, expected one");
+        if (o->messages_path && (o->prompt || o->prompt_file))
+            app_usage_error(state, "--messages: found with -p or -f, expected without");
+        if (o->chat && (o->prompts_path || o->interactive))
+            app_usage_error(state, "--chat: found with -i or --prompts, expected without");
         if (o->prompts_path && (o->interactive || o->dump_path || o->prediction_path))
             app_usage_error(state,
                             "--prompts: found with -i, --dump-logits or --prediction, expected without");
@@ -208,6 +230,8 @@ static lf_status tokenize(const session *s, const lf_bytes *text, bool is_prompt
                           size_t *n_ids, lf_error *err)
 {
     const run_options *o = s->options;
+    if (is_prompt && o->chat)
+        return lf_chat_tokenize(s->engine, text->data ? text->data : "", text->len, ids, n_ids, err);
     return lf_tokenize(s->engine, text->data ? text->data : "", text->len, is_prompt && !o->no_bos,
                        is_prompt && o->request.params.special, ids, n_ids, err);
 }
@@ -284,7 +308,7 @@ static int run_session(session *s, FILE *json, lf_error *err)
     const run_options *o = s->options;
     int code = 0;
     if (o->interactive && s->transcript.len == 0 && !read_line(s)) return 0;
-    s->shows_prompt = !o->hide_prompt && !o->interactive && s->transcript.len > 0;
+    s->shows_prompt = !o->hide_prompt && !o->interactive && !o->chat && s->transcript.len > 0;
     do {
         if (generate(s, err) != LF_OK) return app_fail(err);
         show_prompt(s);                        /* with nothing to generate it was not read */
@@ -329,6 +353,24 @@ done:
     free(logits);
     free(ids);
     return status;
+}
+
+/* The prompt by the chat template. */
+static lf_status render_chat(lf_bytes *prompt, const run_options *o, const lf_engine *engine, lf_error *err)
+{
+    lf_bytes text = {0};
+    const lf_status status = o->messages_path ? app_chat_file(&text, engine, o->messages_path, err)
+                                              : app_chat_message(&text, engine, prompt, err);
+    lf_bytes_free(prompt);
+    *prompt = text;
+    return status;
+}
+
+/* "chatml", or the text of a file. */
+static lf_status read_template(lf_bytes *out, const char *path, lf_error *err)
+{
+    if (strcmp(path, "chatml") != 0) return read_text(out, path, err);
+    return lf_bytes_append(out, path, strlen(path)) ? LF_OK : lf_fail_memory(err, path, strlen(path));
 }
 
 static int run_single(const run_options *o, lf_engine *engine, lf_bytes *prompt, FILE *trace, lf_error *err)
@@ -399,7 +441,7 @@ int app_run(int argc, char **argv)
     run_options o = {0};
     lf_error err = {0};
     lf_engine *engine = NULL;
-    lf_bytes prompt = {0};
+    lf_bytes prompt = {0}, template = {0};
     FILE *trace = NULL;
     int code;
     lf_engine_params_init(&o.engine.params);
@@ -412,11 +454,16 @@ int app_run(int argc, char **argv)
     app_catch_interrupt();
     if (o.trace_path) trace = app_open_json(o.trace_path);
     if (o.trace_path && !trace) return EXIT_FAIL;
-    if (!o.prompts_path && read_prompt(&prompt, &o, &err) != LF_OK)
-        code = app_fail(&err);
-    else if (app_open_engine(&engine, &o.engine, &err) != LF_OK ||
-             app_compile_grammar(&o.request.params.grammar, engine, &o.request.grammar, &err) != LF_OK ||
-             prepare_proposer(&o, engine, &err) != LF_OK)
+    lf_status status = LF_OK;
+    if (!o.prompts_path && !o.messages_path) status = read_prompt(&prompt, &o, &err);
+    if (status == LF_OK && o.template_path) status = read_template(&template, o.template_path, &err);
+    o.engine.params.chat_template = template.data;
+    if (status == LF_OK) status = app_open_engine(&engine, &o.engine, &err);
+    if (status == LF_OK && o.chat) status = render_chat(&prompt, &o, engine, &err);
+    if (status == LF_OK)
+        status = app_compile_grammar(&o.request.params.grammar, engine, &o.request.grammar, &err);
+    if (status == LF_OK) status = prepare_proposer(&o, engine, &err);
+    if (status != LF_OK)
         code = app_fail(&err);
     else if (o.compare)
         code = run_comparison(&o, engine, &prompt, trace);
@@ -425,5 +472,6 @@ int app_run(int argc, char **argv)
     lf_grammar_free(o.request.params.grammar);
     lf_engine_close(engine);
     lf_bytes_free(&prompt);
+    lf_bytes_free(&template);
     return app_close_json(trace, o.trace_path, code);
 }
