@@ -142,7 +142,7 @@ static void test_cut_files(void **state)
     size_t size, again_size;
     write_samples(in_temp("whole"), N_PROMPTS);
     char *bytes = read_file(in_temp("whole"), &size);
-    for (size_t n = 0; n < size; n++) {
+    for (size_t n = 0; n < size; n += n < HEADER ? 16 : 1) {
         lf_trajectory_file f;
         lf_trajectory_writer *w;
         lf_error err = {0};
