@@ -23,6 +23,7 @@ int app_model_cost(int argc, char **argv);
 int app_train(int argc, char **argv);
 int app_plot(int argc, char **argv);
 int app_distill(int argc, char **argv);
+int app_eval(int argc, char **argv);
 int app_distill_collect(int argc, char **argv);
 int app_distill_show(int argc, char **argv);
 
