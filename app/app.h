@@ -130,6 +130,10 @@ const char *app_gnuplot_terminal(const char *name);
 FILE *app_gnuplot_open(void);
 int app_gnuplot_close(FILE *f, const char *output);
 
+/* Whether a file has results of eval, and a picture of several such files. */
+bool app_is_eval_log(const char *path);
+int app_plot_eval(const char *const *paths, int n_paths, const char *output);
+
 /* A line of --trace: what a pass did. */
 void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);
 
