@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,10 +144,11 @@ static lf_status decode_arm(run *r, size_t i_record, int i_arm, lf_error *err)
 /* -ln of the softmax of logits (n) at id. */
 static double token_loss(const float *logits, int n, int32_t id)
 {
+    assert(n > 0);
     float highest = logits[0];
-    double sum = 0;
     for (int i = 1; i < n; i++) highest = logits[i] > highest ? logits[i] : highest;
-    for (int i = 0; i < n; i++) sum += exp((double)(logits[i] - highest));
+    double sum = exp((double)(logits[0] - highest));
+    for (int i = 1; i < n; i++) sum += exp((double)(logits[i] - highest));
     return log(sum) - (double)(logits[id] - highest);
 }
 
