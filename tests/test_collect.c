@@ -319,12 +319,41 @@ static void test_ngram_states(void **state)
     check_file(&p, 4);
 }
 
+/* Outputs use the context to its last position: the last token of all needs none. */
+static void test_end_of_context(void **state)
+{
+    (void)state;
+    enum { EOS = 2 };
+    int n_full = 0;
+    for (int n_ctx = N_CTX - BLOCK; n_ctx <= N_CTX; n_ctx++) {
+        lf_trajectory_file f;
+        lf_error err;
+        lf_distill_collect_params p = plan("context");
+        p.engine.n_ctx = n_ctx;
+        p.max_tokens = N_CTX;
+        collect(&p);
+        assert_ok(lf_trajectory_file_open(&f, p.out_path, &err), &err);
+        for (int64_t i = 0; i < f.n; i++) {
+            const lf_trajectory t = lf_trajectory_file_get(&f, i);
+            const int32_t *last = t.states - BLOCK;
+            for (int b = 0; b < t.n_blocks; b++) last += t.n_states[b] * BLOCK;
+            const bool full = t.n_output == (n_ctx + 1 - t.n_prompt) / BLOCK * BLOCK;
+            n_full += full;
+            assert_true(full || last[(t.n_output - 1) % BLOCK] == EOS);
+        }
+        lf_trajectory_file_close(&f);
+        assert_int_equal(unlink(p.out_path), 0);
+    }
+    assert_true(n_full > BLOCK);
+}
+
 /* ---- batches, interruptions ---- */
 
 static void test_batches_change_nothing(void **state)
 {
     (void)state;
     lf_distill_collect_params p = plan("one");
+    p.block = 13; /* more candidates than an engine has room for by itself */
     p.temperature = 0.8f;
     p.augment = 0.5f;
     p.repeat_tokens = 4;
@@ -623,6 +652,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_greedy_states, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_sampled_states, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_ngram_states, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_end_of_context, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_batches_change_nothing, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_stopped_collections, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_killed_collections, enter_temp, leave_temp),
