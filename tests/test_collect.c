@@ -3,6 +3,7 @@
 #include "testing.h"
 
 #include "file_tools.h"
+#include "oom.h"
 #include "base/clock.h"
 #include "sample/pick.h"
 #include "train/trajectory_count.h"
@@ -608,6 +609,37 @@ static void test_inspection(void **state)
     lf_trajectory_file_close(&f);
 }
 
+/* ---- no memory ---- */
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    oom_require();
+    lf_distill_collect_params p = plan("oom");
+    p.n_prompts = 3;
+    p.fill = "ngram";
+    p.augment = 0.5f;
+    p.repeat_sentences = 9;
+    collect(&p); /* so that the file is there, and what is allocated once */
+    for (long n = 1;; n += 1 + n / 40) {
+        lf_error err;
+        size_t size;
+        assert_int_equal(truncate(p.out_path, LF_TRAJECTORY_HEADER), 0);
+        const long live = oom_live();
+        oom_fail_at(n);
+        const lf_status status = lf_distill_collect(&p, &err);
+        const bool all_succeeded = oom_count() < n;
+        oom_off();
+        assert_int_equal(oom_live(), live);
+        /* loading can do without some of its memory */
+        if (status != LF_OK && (all_succeeded || status != LF_ENOMEM))
+            fail_msg("allocation %ld: %s: %s", n, lf_status_name(status), err.text);
+        free(read_file(p.out_path, &size));
+        assert_int_equal(size % 8, 0); /* nothing torn */
+        if (all_succeeded) break;
+    }
+}
+
 /* ---- what is refused ---- */
 
 #define EXPECT_REFUSED(change, expected, fragment)                                                           \
@@ -658,6 +690,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_killed_collections, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_filters_and_augmentation, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_inspection, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_out_of_memory, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_refused, enter_temp, leave_temp),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
