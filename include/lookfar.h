@@ -89,6 +89,7 @@ typedef struct lf_engine_params {
     int n_pages; /* of the cache, LF_PAGE_TOKENS positions each; 0: n_ctx positions for each of n_seqs. With fewer,
                     requests that grow may be preempted: they wait and are read again, and say what they would have said */
     int queue_max;     /* requests that may wait besides n_seqs; 0: any number */
+    int n_candidates;  /* of one pass for each of n_seqs; 0: 8, and 64 in all at least */
     lf_dtype kv_dtype; /* f32, f16, bf16 (the default) or q8_0 */
     int weight_dtype;  /* an lf_dtype to convert every matrix to while loading, or -1: as the file has them */
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
@@ -613,6 +614,55 @@ void lf_train_params_init(lf_train_params *params);
  * weights, bit for bit, that it would have had unbroken. LF_EINVAL names a parameter; LF_EDIVERGED: the loss is not a number or
  * stays far above what it was, and the last good checkpoint is kept; LF_ECANCELED: stopped by on_event, with a checkpoint. */
 lf_status lf_train(const lf_train_params *params, lf_error *err);
+
+/* ---- distilling: Jacobi trajectories (CLLM, arXiv 2403.00835); in liblookfar-train, too ---- */
+
+typedef struct lf_distill_progress {
+    size_t size;                  /* sizeof(lf_distill_progress) */
+    int64_t n_prompts, n_done;    /* written, those of earlier calls included */
+    int64_t n_resumed;            /* of those, written by earlier calls */
+    int64_t n_kept;               /* written by this call and not dropped */
+    double seconds, seconds_left; /* since the call began; to its end */
+} lf_distill_progress;
+
+/* Returning false stops; the call ends with LF_ECANCELED, and the same call goes on from there. */
+typedef bool (*lf_distill_fn)(void *cookie, const lf_distill_progress *progress);
+
+typedef struct lf_distill_collect_params {
+    size_t size;              /* sizeof(lf_distill_collect_params), set by lf_distill_collect_params_init */
+    lf_engine_params engine;  /* of the model; n_seqs and n_candidates are set by the call */
+    const char *prompts_path; /* JSON lines */
+    const char *prompt_template; /* {name} stands for a line's field: "{prompt}" */
+    int64_t n_prompts;           /* the first ones; 0: all */
+    const char *out_path;        /* the trajectory file, made or continued */
+    int n_parallel;              /* sequences decoded together, which changes no byte of the file; 8 */
+
+    int block;        /* tokens of a block: 16 */
+    int max_tokens;   /* of an output, rounded up to whole blocks: 512 */
+    const char *fill; /* first guesses: "prompt", tokens of the text so far at random, or "ngram" */
+    float temperature, top_p, min_p; /* 0 (greedy), 1, 0 */
+    int top_k;                       /* 0 */
+    uint64_t seed; /* prompt i, from 0, is decoded as a request with the seed `seed` + i would be */
+
+    float augment;        /* share of a state's wrong tokens that are set right, as CLLM does: 0.5; 0: none */
+    int repeat_tokens;    /* drop an output with a run of one token as long as this: 10; 0: do not */
+    int repeat_sentences; /* the same with a run of one sentence: 3; 0: do not */
+
+    lf_distill_fn on_progress; /* may be NULL */
+    void *cookie;
+} lf_distill_collect_params;
+
+void lf_distill_collect_params_init(lf_distill_collect_params *params);
+
+/* Decodes every prompt in blocks by Jacobi iterations and writes the states that they go through. A file that an earlier call with
+ * the same parameters left unfinished, by whatever end, is continued, and has the bytes of an unbroken one then. Errors: those
+ * of lf_engine_open; LF_EINVAL, naming what differs, for a file of another collection; LF_EFORMAT, naming the record, for a damaged
+ * one; LF_EIO; LF_ECANCELED. */
+lf_status lf_distill_collect(const lf_distill_collect_params *params, lf_error *err);
+
+/* What a trajectory file holds, as a JSON object: its parameters and counts, or, with i_record from 0, that trajectory with all its
+ * states. *json is malloc'ed, the caller's. */
+lf_status lf_distill_inspect(const char *path, int64_t i_record, char **json, lf_error *err);
 
 #if defined(__GNUC__)
 #    pragma GCC visibility pop
