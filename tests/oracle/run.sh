@@ -18,6 +18,7 @@ oracle() { # oracle SCRIPT ARGUMENT...
 
 oracle quant.py
 oracle train_golden.py --check
+oracle consistency_golden.py --check
 oracle check_convert.py live build/lookfar
 if [ -d "$LOOKFAR_DATA" ]; then
     oracle families.py
