@@ -58,7 +58,7 @@ TEST_SRC := $(filter $(THREADED:%=tests/test_%.c),$(TEST_SRC))
 endif
 LIB_OBJ  := $(LIB_SRC:%.c=$O/obj/%.o)
 # Who only runs models does not load what training needs: the shared library is in two parts.
-RUN_OBJ  := $(filter-out $O/obj/src/train/%,$(LIB_OBJ))
+RUN_OBJ  := $(filter-out $O/obj/src/train/% $O/obj/src/distill%,$(LIB_OBJ))
 APP_OBJ  := $(APP_SRC:%.c=$O/obj/%.o)
 HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out tests/test_%.c,$(wildcard tests/*.c)) $(wildcard bench/*.c))
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)

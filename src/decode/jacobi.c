@@ -5,14 +5,10 @@
  *
  * The pass that confirms a guess is the pass that moves on, so no pass is spent on confirming only (CLLM's reference code
  * has one such pass a block and does not count it). */
-#include "decode/ngram_index.h"
+#include "decode/fill.h"
 #include "decode/proposer.h"
 
-#include "base/philox.h"
-
 #include <stdlib.h>
-
-enum { FILL_MATCH_MIN = 1 };
 
 typedef struct state {
     lf_ngram_index index; /* of the sequence's tokens: fills new positions */
@@ -41,15 +37,6 @@ static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
     return status;
 }
 
-/* A token of the sequence, chosen by the position it will stand at. */
-static int32_t own_token(const lf_seq *seq, int position)
-{
-    const uint32_t counter[4] = {(uint32_t)position, 0, 0, 0}, key[2] = {0, 0};
-    uint32_t words[4];
-    lf_philox4x32(words, counter, key);
-    return seq->tokens.data[words[0] % (uint32_t)seq->tokens.len];
-}
-
 static void propose_one(lf_seq *seq)
 {
     state *s = seq->proposer_state;
@@ -57,13 +44,7 @@ static void propose_one(lf_seq *seq)
     const int n = (int)seq->tokens.len;
     lf_ngram_index_update(&s->index, ids, n);
     for (int i = 0; i < seq->n_wanted; i++) {
-        int32_t id;
-        if (i < s->n_guesses) {
-            id = s->guesses[i];
-        } else {
-            const int from = lf_ngram_index_find(&s->index, ids, ids, n + i, FILL_MATCH_MIN, NULL);
-            id = from >= 0 ? ids[from] : own_token(seq, n + i);
-        }
+        const int32_t id = i < s->n_guesses ? s->guesses[i] : lf_fill_token(&s->index, ids, n, n + i, 0);
         seq->candidates[i] = ids[n + i] = id; /* past the end of tokens there is room for candidates */
     }
     seq->n_candidates = seq->n_wanted;
