@@ -23,7 +23,8 @@ void lf_loop_tell(lf_loop *l, lf_train_event *event)
     if (lf_train_tell(&l->p, event, NULL) != LF_OK) l->stops = true;
 }
 
-lf_status lf_loop_fail_diverged(const lf_loop *l, int64_t i_step, const char *what, double found, lf_error *err)
+lf_status lf_loop_fail_diverged(const lf_loop *l, int64_t i_step, const char *what, double found,
+                                lf_error *err)
 {
     return lf_fail(err, LF_EDIVERGED, "%s: step %lld: found %s of %g; the last good checkpoint is kept",
                    l->p.out_dir, (long long)i_step, what, found);
@@ -113,23 +114,84 @@ static lf_status check_no_checkpoint(const lf_loop *l, lf_error *err)
 
 /* ---- beginning ---- */
 
-static lf_status open_net(lf_loop *l, lf_error *err)
+lf_status lf_loop_init(lf_loop *l, const lf_train_params *params, lf_error *err)
+{
+    *l = (lf_loop){.valid_step = -1, .loss = (double)NAN, .valid_loss = (double)NAN};
+    return lf_train_params_check(&l->p, params, err);
+}
+
+lf_status lf_loop_enter(lf_loop *l, lf_error *err)
 {
     lf_status status = LF_OK;
-    const lf_params *params = &l->model.params;
+    LF_TRY(lf_train_folder_open(&l->folder, l->p.out_dir, err));
+    if (!l->p.resume && !l->p.prepare_only) LF_TRY(check_no_checkpoint(l, err));
+    status = lf_train_model_open_tokenizer(&l->model, &l->p, err);
+done:
+    return status;
+}
+
+lf_status lf_loop_open(lf_loop *l, lf_error *err)
+{
+    lf_status status = LF_OK;
     const lf_net_options options = {.rows_max = l->p.micro_rows,
                                     .bf16 = !l->p.f32,
                                     .recompute = l->p.recompute,
                                     .n_threads = l->p.n_threads};
-    LF_TRY(lf_net_create(&l->net, params, &options, err));
+    LF_TRY(lf_train_model_open_weights(&l->model, &l->p, err));
+    LF_TRY(lf_net_create(&l->net, &l->model.params, &options, err));
     status = lf_train_optim_create(&l->optim, &l->model.params, &l->p, err);
 done:
     return status;
 }
 
+lf_status lf_loop_start(lf_loop *l, const lf_loop_task *task, json_t *identity, lf_error *err)
+{
+    lf_status status = LF_OK;
+    l->task = *task;
+    l->identity = identity;
+    if (!identity) return lf_fail_memory(err, "the run's identity", 0);
+    if (l->p.resume) LF_TRY(read_checkpoint(l, err));
+    LF_TRY(lf_train_folder_open_log(&l->folder, l->state.log_bytes, err));
+    if (!l->p.resume) LF_TRY(lf_train_folder_log(&l->folder, json_pack("{s:O}", "run", identity), err));
+    l->checkpoint_ns = lf_clock_ns();
+done:
+    return status;
+}
+
+void lf_loop_close(lf_loop *l)
+{
+    json_decref(l->identity);
+    lf_train_optim_free(&l->optim);
+    lf_net_free(l->net);
+    lf_train_model_close(&l->model);
+    lf_train_folder_close(&l->folder);
+}
+
 /* ---- what a run shows ---- */
 
-static lf_status export_model(const lf_loop *l, const char *path, lf_error *err)
+static bool is_turn(const lf_loop *l, int64_t every)
+{
+    return every > 0 && l->state.n_steps % every == 0;
+}
+
+static lf_status validate(lf_loop *l, lf_error *err)
+{
+    if (!l->task.validate || l->valid_step == l->state.n_steps) return LF_OK;
+    const lf_status status = l->task.validate(l->task.self, &l->valid_loss, l, err);
+    l->valid_step = l->state.n_steps;
+    return status;
+}
+
+/* What a task that remembers its judgements has not judged yet. */
+static lf_status catch_up(lf_loop *l, lf_error *err)
+{
+    if (!l->task.judged_step || l->ends) return LF_OK;
+    const int64_t judged = l->task.judged_step(l->task.self);
+    const bool is_missing = judged != l->state.n_steps && is_turn(l, l->p.valid_every);
+    return judged < 0 || is_missing ? validate(l, err) : LF_OK;
+}
+
+lf_status lf_loop_write_model(const lf_loop *l, const char *path, lf_error *err)
 {
     return lf_train_model_export(&l->model, path, l->p.out_dir, l->p.dtype, l->p.n_threads, err);
 }
@@ -163,7 +225,7 @@ static lf_status show_samples(lf_loop *l, lf_error *err)
 {
     lf_status status = LF_OK;
     char path[LF_TRAIN_PATH_MAX];
-    LF_TRY(export_model(l, lf_train_folder_file(path, &l->folder, "sample.gguf"), err));
+    LF_TRY(lf_loop_write_model(l, lf_train_folder_file(path, &l->folder, "sample.gguf"), err));
     LF_TRY(sample_once(l, path, 0.0f, err));
     LF_TRY(sample_once(l, path, 0.8f, err));
 done:
@@ -187,23 +249,24 @@ static lf_status watch_loss(lf_checkpoint_state *s, const lf_loop *l, lf_error *
         l->p.out_dir, (long long)s->n_steps, s->loss_mean, FAR_STEPS, s->loss_best, l->p.lr);
 }
 
-static lf_status log_step(lf_loop *l, double lr, double norm, double seconds, lf_error *err)
+static lf_status log_step(lf_loop *l, double lr, double norm, int64_t n_rows, double seconds, lf_error *err)
 {
+    lf_status status = LF_OK;
     const double keep = l->step_seconds > 0.0 ? SPEED_KEEP : 0.0;
     l->step_seconds = keep * l->step_seconds + (1.0 - keep) * seconds;
     lf_train_event event = {.kind = LF_TRAIN_STEP,
                             .loss = l->loss,
                             .lr = lr,
                             .grad_norm = norm,
-                            .tokens_per_second = (double)l->batch.n_tokens / seconds,
+                            .tokens_per_second = (double)n_rows / seconds,
                             .seconds_left = l->step_seconds * (double)(l->p.n_steps - l->state.n_steps)};
-    const lf_status status = lf_train_folder_log(
-        &l->folder,
-        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)l->state.n_steps, "tokens",
-                  (json_int_t)l->state.n_tokens, "loss", l->loss, "lr", lr, "grad_norm", norm, "tokens_per_s",
-                  event.tokens_per_second),
-        err);
-    if (status == LF_OK) lf_loop_tell(l, &event);
+    json_t *line = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)l->state.n_steps, "tokens",
+                             (json_int_t)l->state.n_tokens, "loss", l->loss, "lr", lr, "grad_norm", norm,
+                             "tokens_per_s", event.tokens_per_second);
+    if (l->task.describe) l->task.describe(l->task.self, &event, line);
+    LF_TRY(lf_train_folder_log(&l->folder, line, err));
+    lf_loop_tell(l, &event);
+done:
     return status;
 }
 
@@ -251,34 +314,38 @@ static lf_status take_step(lf_loop *l, lf_error *err)
     next.log_bytes = l->state.log_bytes;
     LF_TRY(watch_loss(&next, l, err));
     l->state = next;
-    status = log_step(l, lr, norm, (double)n_rows / seconds_since(start_ns), err);
+    status = log_step(l, lr, norm, n_rows, (double)(lf_clock_ns() - start_ns) * 1e-9, err);
 done:
     return status;
 }
 
-static bool is_turn(const lf_loop *l, int64_t every)
-{
-    return every > 0 && l->state.n_steps % every == 0;
-}
-
-static lf_status take_steps(lf_loop *l, lf_error *err)
+lf_status lf_loop_run(lf_loop *l, lf_error *err)
 {
     lf_status status = LF_OK;
-    while (l->state.n_steps < l->p.n_steps && !l->stops) {
+    LF_TRY(catch_up(l, err));
+    while (l->state.n_steps < l->p.n_steps && !l->stops && !l->ends) {
         LF_TRY(take_step(l, err));
         if (!l->stops && is_turn(l, l->p.valid_every)) LF_TRY(validate(l, err));
         if (!l->stops && is_turn(l, l->p.sample_every)) LF_TRY(show_samples(l, err));
     }
-    if (!l->stops) LF_TRY(validate(l, err));
+    if (!l->stops && !l->ends) LF_TRY(validate(l, err));
     if (!are_finite(l->model.params.data, l->model.params.n)) {
         status = lf_loop_fail_diverged(l, l->state.n_steps, "a weight", (double)NAN, err);
         goto done;
     }
     LF_TRY(write_checkpoint(l, err));
-    if (l->state.n_steps < l->p.n_steps)
+    if (l->state.n_steps < l->p.n_steps && !l->ends)
         status = lf_fail(err, LF_ECANCELED, "%s: stopped after step %lld of %lld; the checkpoint is written",
                          l->p.out_dir, (long long)l->state.n_steps, (long long)l->p.n_steps);
 done:
     return status;
 }
 
+lf_status lf_loop_export(lf_loop *l, lf_error *err)
+{
+    char path[LF_TRAIN_PATH_MAX];
+    const lf_status status = lf_loop_write_model(l, lf_train_folder_file(path, &l->folder, "model.gguf"),
+                                                 err);
+    if (status == LF_OK) lf_loop_tell(l, &(lf_train_event){.kind = LF_TRAIN_EXPORT, .path = path});
+    return status;
+}

@@ -67,7 +67,8 @@ lf_status lf_loop_start(lf_loop *l, const lf_loop_task *task, json_t *identity, 
 /* LF_ECANCELED when it was stopped, with a checkpoint; LF_EDIVERGED. */
 lf_status lf_loop_run(lf_loop *l, lf_error *err);
 
-/* Writes the weights as they are to model.gguf, and says so. */
+/* Writes the weights as they are to a GGUF file; the second to model.gguf, and says so. */
+lf_status lf_loop_write_model(const lf_loop *l, const char *path, lf_error *err);
 lf_status lf_loop_export(lf_loop *l, lf_error *err);
 
 void lf_loop_close(lf_loop *l); /* an initialised loop is fine */
@@ -76,6 +77,7 @@ void lf_loop_close(lf_loop *l); /* an initialised loop is fine */
 void lf_loop_tell(lf_loop *l, lf_train_event *event);
 
 /* "FOLDER: step N: found WHAT of X; the last good checkpoint is kept" */
-lf_status lf_loop_fail_diverged(const lf_loop *l, int64_t i_step, const char *what, double found, lf_error *err);
+lf_status lf_loop_fail_diverged(const lf_loop *l, int64_t i_step, const char *what, double found,
+                                lf_error *err);
 
 #endif
