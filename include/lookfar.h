@@ -559,11 +559,11 @@ typedef struct lf_distill_train_params {
     double synthetic; /* share of the blocks whose noise is drawn from the text, not from a state; 0 */
     const char *teacher_path; /* LF_DISTILL_RKL: the model to follow; it has the same tokenizer */
 
-    /* which weights are kept, and when a run has collapsed */
+    /* which weights are kept, and when a run has collapsed; the bounds are not for LF_DISTILL_RKL */
     int measure_prompts;    /* held-out prompts that are decoded in a validation; 16, 0: none */
     double loss_bound;      /* nats that the autoregressive loss may rise over the start's; 0.1 */
     double repeat_bound;    /* that the share of repeated tokens may rise; 0.1 */
-    double collapse_factor; /* times these bounds end the run; 5 */
+    double collapse_factor; /* times these bounds in two validations running end the run; 5 */
 
     lf_distill_train_result *result; /* may be NULL */
 } lf_distill_train_params;

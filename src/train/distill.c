@@ -208,7 +208,7 @@ static lf_status run(lf_distill *d, lf_loop *l, lf_error *err)
                                .memory = {d->memory, LF_JUDGED_N}};
     LF_TRY(lf_loop_start(l, &task, make_identity(d, l), err));
     LF_TRY(check_memory(d, l, err));
-    l->ends = d->memory[LF_JUDGED_COLLAPSED] > 0.0f;
+    l->ends = lf_distill_has_collapsed(d);
     if (!l->p.export_only) LF_TRY(lf_loop_run(l, err));
     if (l->p.export_only || !is_judged) LF_TRY(lf_loop_export(l, err));
 done:
@@ -232,7 +232,7 @@ static void fill_result(const lf_distill *d, const lf_loop *l)
     *r = (lf_distill_train_result){.size = r->size,
                                    .step = l->state.n_steps,
                                    .n_tokens = l->state.n_tokens,
-                                   .collapsed = m[LF_JUDGED_COLLAPSED] > 0.0f,
+                                   .collapsed = lf_distill_has_collapsed(d),
                                    .best_step = (int64_t)m[LF_JUDGED_BEST_STEP],
                                    .start_tokens_per_pass = (double)m[LF_JUDGED_START_SPEED],
                                    .tokens_per_pass = (double)m[LF_JUDGED_BEST_SPEED],

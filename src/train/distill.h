@@ -25,7 +25,7 @@ typedef enum lf_distill_memory {
     LF_JUDGED_BEST_SCORE,
     LF_JUDGED_BEST_SPEED,
     LF_JUDGED_BEST_AR,
-    LF_JUDGED_COLLAPSED, /* 1: the run is over */
+    LF_JUDGED_N_FAR, /* judgements in a row that were far beyond the bounds */
     LF_JUDGED_N
 } lf_distill_memory;
 
@@ -53,6 +53,9 @@ lf_status lf_distill_run_pack(double *loss, lf_distill_losses *sums, const lf_di
 double lf_distill_mean_pairs(const lf_distill_losses *l);
 double lf_distill_mean_targets(const lf_distill_losses *l);
 double lf_distill_loss(const lf_distill_train_params *p, const lf_distill_losses *l);
+
+/* Whether the last judgements say that the run is over. */
+bool lf_distill_has_collapsed(const lf_distill *d);
 
 /* An lf_loop_task's validate and judged_step; self is an lf_distill. */
 lf_status lf_distill_judge(void *self, double *loss, lf_loop *loop, lf_error *err);

@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* So many judgements in a row far beyond the bounds are a collapse: training often finds back from one. */
+enum { FAR_LIMIT = 2 };
+
 /* What one judgement finds. Numbers that decisions compare are floats, as they are remembered. */
 typedef struct finding {
     double loss, consistency, ar;
     double speed, repeated; /* tokens per pass, share of tokens; 0: not measured */
     float score;            /* more is better */
     bool within;            /* the bounds */
-    bool collapsed;
+    bool far_beyond;
 } finding;
 
 /* The loss over held-out trajectories, valid_tokens rows of them. */
@@ -63,13 +66,13 @@ done:
 static void compare(finding *f, const lf_distill *d)
 {
     const lf_distill_train_params *p = &d->p;
-    const bool follows = p->recipe == LF_DISTILL_RKL, is_first = d->memory[LF_JUDGED_STEP] < 0.0f;
-    const double loss_rise = is_first || follows ? 0.0 : f->ar - (double)d->memory[LF_JUDGED_START_AR];
-    const double repeat_rise = is_first ? 0.0 : f->repeated - (double)d->memory[LF_JUDGED_START_REPEATED];
+    const bool follows = p->recipe == LF_DISTILL_RKL, is_free = follows || d->memory[LF_JUDGED_STEP] < 0.0f;
+    const double loss_rise = is_free ? 0.0 : f->ar - (double)d->memory[LF_JUDGED_START_AR];
+    const double repeat_rise = is_free ? 0.0 : f->repeated - (double)d->memory[LF_JUDGED_START_REPEATED];
     f->score = (float)(follows || p->measure_prompts == 0 ? -f->loss : f->speed);
     f->within = loss_rise <= p->loss_bound && repeat_rise <= p->repeat_bound;
-    f->collapsed = loss_rise > p->collapse_factor * p->loss_bound ||
-                   repeat_rise > p->collapse_factor * p->repeat_bound;
+    f->far_beyond = loss_rise > p->collapse_factor * p->loss_bound ||
+                    repeat_rise > p->collapse_factor * p->repeat_bound;
 }
 
 /* Whether these weights are the best so far. */
@@ -90,11 +93,16 @@ static bool remember(lf_distill *d, const finding *f, int64_t step)
         m[LF_JUDGED_BEST_AR] = (float)f->ar;
     }
     m[LF_JUDGED_STEP] = (float)step;
-    m[LF_JUDGED_COLLAPSED] = f->collapsed;
+    m[LF_JUDGED_N_FAR] = f->far_beyond ? m[LF_JUDGED_N_FAR] + 1.0f : 0.0f;
     return is_best;
 }
 
-static lf_status report(const finding *f, bool is_best, lf_loop *loop, lf_error *err)
+bool lf_distill_has_collapsed(const lf_distill *d)
+{
+    return d->memory[LF_JUDGED_N_FAR] >= (float)FAR_LIMIT;
+}
+
+static lf_status report(const lf_distill *d, const finding *f, bool is_best, lf_loop *loop, lf_error *err)
 {
     lf_train_event event = {.kind = LF_TRAIN_VALIDATION,
                             .loss = f->loss,
@@ -107,7 +115,7 @@ static lf_status report(const finding *f, bool is_best, lf_loop *loop, lf_error 
         json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:b}", "step", (json_int_t)loop->state.n_steps,
                   "tokens", (json_int_t)loop->state.n_tokens, "valid_loss", f->loss, "valid_consistency",
                   f->consistency, "valid_ar", f->ar, "tokens_per_pass", f->speed, "repeated", f->repeated,
-                  "best", is_best, "collapsed", f->collapsed),
+                  "best", is_best, "collapsed", lf_distill_has_collapsed(d)),
         err);
     if (status == LF_OK) lf_loop_tell(loop, &event);
     return status;
@@ -127,8 +135,8 @@ lf_status lf_distill_judge(void *self, double *loss, lf_loop *loop, lf_error *er
     compare(&f, d);
     *loss = f.loss;
     const bool is_best = remember(d, &f, loop->state.n_steps);
-    loop->ends = f.collapsed;
-    LF_TRY(report(&f, is_best, loop, err));
+    loop->ends = lf_distill_has_collapsed(d);
+    LF_TRY(report(d, &f, is_best, loop, err));
     if (is_best) LF_TRY(lf_loop_export(loop, err));
 done:
     return status;
