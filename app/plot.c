@@ -7,9 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
-enum { LOGS_MAX = 16, LINE_MAX_BYTES = 1 << 20, POINTS_MAX = 1000, GNUPLOT_MISSING = 127 };
+enum { LOGS_MAX = 16, LINE_MAX_BYTES = 1 << 20, POINTS_MAX = 1000 };
 
 /* What a log gives, as lines that gnuplot reads. */
 typedef struct curves {
@@ -42,15 +41,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
-}
-
-/* The gnuplot terminal for the name's ending, or NULL. */
-static const char *terminal_for(const char *name)
-{
-    const size_t n = strlen(name);
-    if (n > 4 && strcmp(name + n - 4, ".png") == 0) return "pngcairo size 1000,900";
-    if (n > 4 && strcmp(name + n - 4, ".svg") == 0) return "svg size 1000,900";
-    return NULL;
 }
 
 /* ---- logs ---- */
@@ -151,7 +141,7 @@ static void write_script(FILE *f, const plot_options *o, const curves *list)
         has_buckets = has_buckets || list[i].buckets.len > 0;
     }
     (void)fprintf(f, "set terminal %s\nset output '%s'\nset grid\nset ylabel 'loss, nats per token'\n",
-                  terminal_for(o->output), o->output);
+                  app_gnuplot_terminal(o->output), o->output);
     if (has_buckets) (void)fprintf(f, "set multiplot layout 2,1\n");
     (void)fprintf(f, "set xlabel 'tokens'\nset format x '%%.0s%%c'\nplot ");
     for (int i = 0; i < o->n_paths; i++) {
@@ -170,21 +160,10 @@ static void write_script(FILE *f, const plot_options *o, const curves *list)
 
 static int draw(const plot_options *o, const curves *list)
 {
-    (void)signal(SIGPIPE, SIG_IGN); /* gnuplot's exit status says what happened */
-    FILE *f = popen("gnuplot", "w");
-    if (!f) {
-        (void)fprintf(stderr, "lookfar: gnuplot: cannot start: %s\n", strerror(errno));
-        return EXIT_FAIL;
-    }
+    FILE *f = app_gnuplot_open();
+    if (!f) return EXIT_FAIL;
     write_script(f, o, list);
-    (void)fputc('\n', f);
-    const int status = pclose(f);
-    if (status == 0) return 0;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == GNUPLOT_MISSING)
-        (void)fprintf(stderr, "lookfar: gnuplot: not found; install it to draw (Debian: gnuplot-nox)\n");
-    else
-        (void)fprintf(stderr, "lookfar: %s: gnuplot could not draw it\n", o->output);
-    return EXIT_FAIL;
+    return app_gnuplot_close(f, o->output);
 }
 
 int app_plot(int argc, char **argv)
@@ -198,7 +177,7 @@ int app_plot(int argc, char **argv)
     curves list[LOGS_MAX] = {0};
     int code = 0;
     app_parse_args(&argp, argc, argv, &o);
-    if (!terminal_for(o.output) || strchr(o.output, '\'')) {
+    if (!app_gnuplot_terminal(o.output)) {
         (void)fprintf(stderr, "lookfar: plot: -o: found \"%s\", expected a name that ends in .png or .svg\n",
                       o.output);
         code = EXIT_USAGE;

@@ -352,7 +352,8 @@ static lf_status tell_progress(const collector *c, lf_error *err)
         .n_kept = c->n_kept,
         .seconds = seconds,
         .seconds_left = n_new > 0 ? seconds / (double)n_new * (double)(c->info.n_prompts - c->n_written) : 0};
-    if (!p->on_progress || p->on_progress(p->cookie, &progress)) return LF_OK;
+    const bool goes_on = !p->on_progress || p->on_progress(p->cookie, &progress);
+    if (goes_on || c->n_written == c->info.n_prompts) return LF_OK;
     return lf_fail(err, LF_ECANCELED, "%s: stopped after %lld of %lld prompts", p->out_path,
                    (long long)c->n_written, (long long)c->info.n_prompts);
 }

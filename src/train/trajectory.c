@@ -111,7 +111,7 @@ bool lf_trajectory_body_bytes(const lf_trajectory_head *h, int n, size_t *bytes)
 typedef struct record {
     lf_trajectory_head head;
     const int32_t *body;
-    size_t bytes; /* of head and body */
+    size_t bytes; /* of head and body; 0 when the head does not say */
 } record;
 
 typedef enum found { FOUND_WHOLE, FOUND_TORN, FOUND_DAMAGED } found;
@@ -128,7 +128,7 @@ static bool all_zero(const uint8_t *data, size_t n)
 static found find_record(record *r, const uint8_t *data, size_t left, int64_t i_record, int n)
 {
     size_t body_bytes = 0;
-    r->bytes = left;
+    r->bytes = 0;
     if (left < sizeof r->head || all_zero(data, left)) return FOUND_TORN;
     memcpy(&r->head, data, sizeof r->head);
     if (r->head.mark != LF_TRAJECTORY_MARK || r->head.head_hash != lf_trajectory_hash_head(&r->head) ||
@@ -203,8 +203,7 @@ static lf_status scan_records(lf_trajectory_file *f, size_t size, bool mends, co
             return lf_fail(err, LF_EFORMAT, "%s: trajectory file: found %zu bytes behind the last record",
                            name, size - at);
         found what = find_record(&r, f->data + at, size - at, f->n_records, n);
-        if (what == FOUND_DAMAGED && mends && r.bytes == size - at && r.bytes > sizeof r.head)
-            what = FOUND_TORN;
+        if (what == FOUND_DAMAGED && mends && r.bytes == size - at) what = FOUND_TORN;
         if (what == FOUND_TORN) {
             f->torn_bytes = size - at;
             return LF_OK;
