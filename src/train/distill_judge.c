@@ -144,6 +144,6 @@ done:
 
 int64_t lf_distill_judged_step(const void *self)
 {
-    const lf_distill *d = self;
-    return (int64_t)d->memory[LF_JUDGED_STEP];
+    const float step = ((const lf_distill *)self)->memory[LF_JUDGED_STEP];
+    return step >= 0.0f && step <= 0x1p24f ? (int64_t)step : -1; /* what a file says may be anything */
 }

@@ -151,6 +151,7 @@ lf_status lf_loop_start(lf_loop *l, const lf_loop_task *task, json_t *identity, 
     l->identity = identity;
     if (!identity) return lf_fail_memory(err, "the run's identity", 0);
     if (l->p.resume) LF_TRY(read_checkpoint(l, err));
+    if (task->judged_step) l->valid_step = task->judged_step(task->self);
     LF_TRY(lf_train_folder_open_log(&l->folder, l->state.log_bytes, err));
     if (!l->p.resume) LF_TRY(lf_train_folder_log(&l->folder, json_pack("{s:O}", "run", identity), err));
     l->checkpoint_ns = lf_clock_ns();
@@ -186,9 +187,7 @@ static lf_status validate(lf_loop *l, lf_error *err)
 static lf_status catch_up(lf_loop *l, lf_error *err)
 {
     if (!l->task.judged_step || l->ends) return LF_OK;
-    const int64_t judged = l->task.judged_step(l->task.self);
-    const bool is_missing = judged != l->state.n_steps && is_turn(l, l->p.valid_every);
-    return judged < 0 || is_missing ? validate(l, err) : LF_OK;
+    return l->valid_step < 0 || is_turn(l, l->p.valid_every) ? validate(l, err) : LF_OK;
 }
 
 lf_status lf_loop_write_model(const lf_loop *l, const char *path, lf_error *err)
