@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { BLOCK = 8, N_PROMPTS = 24 };
@@ -568,6 +569,99 @@ static void test_repeated(void **state)
     assert_int_equal(lf_distill_count_repeated(fresh, 0), 0);
 }
 
+/* ---- the command ---- */
+
+static char binary[1024]; /* empty: not built */
+
+/* Runs the program with these arguments; its exit status. What it says on standard error is in temp/err. */
+static int run_command(const char *args)
+{
+    char line[4096];
+    (void)snprintf(line, sizeof line, "'%s' %s > /dev/null 2> '%s'", binary, args, in_temp("err"));
+    const int status = system(line);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void expect_command(int code, const char *fragment, const char *args)
+{
+    const int found = run_command(args);
+    char *said = read_file(in_temp("err"), NULL);
+    if (found != code || !strstr(said, fragment))
+        fail_msg("%s: found exit status %d: %s, expected %d: %s", args, found, said, code, fragment);
+    free(said);
+}
+
+static void require_binary(void)
+{
+    find_program(binary, sizeof binary);
+    if (binary[0] != '\0') return;
+    print_message("skipped: the program is not built (LOOKFAR_BIN names it)\n");
+    skip();
+}
+
+static void test_usage(void **state)
+{
+    (void)state;
+    require_binary();
+    expect_command(2, "-o DIR", "distill train");
+    expect_command(2, "--trajectories FILE", "distill train -o x");
+    expect_command(2, "-m PATH", "distill train -o x --trajectories y");
+    expect_command(2, "expected cllm, progressive, ar or rkl", "distill train -o x --recipe best");
+    expect_command(2, "--window: found \"1\"", "distill train -o x --window 1");
+    expect_command(2, "--synthetic", "distill train -o x --synthetic 1.5");
+    expect_command(2, "found argument \"more\"", "distill train more");
+    expect_command(1, "options.json", "distill train -o /dev/null/x --resume");
+    expect_command(2, "-m PATH", "distill run -o x --prompts y");
+    expect_command(2, "--prompts FILE", "distill run -o x -m y");
+    expect_command(2, "-o DIR", "distill run -m x --prompts y");
+    expect_command(2, "--resume", "distill run -m x --prompts y -o z --resume");
+    expect_command(2, "--blocks: found \"65\"", "distill run -m x --prompts y -o z --blocks 16,65");
+    expect_command(1, "cannot make this folder", "distill run -m x --prompts y -o /dev/null/z");
+}
+
+/* A run by command, whose folder keeps the options, and which says what came of it. */
+static void test_train_command(void **state)
+{
+    (void)state;
+    char args[2048];
+    require_binary();
+    (void)snprintf(args, sizeof args,
+                   "distill train -m '%s' --trajectories '%s' -o '%s' --hold-out 0.3 --steps 3 --batch 512 "
+                   "--micro 512 --context 128 -t 1",
+                   in_shared("target/model.gguf"), in_shared("target.traj"), in_temp("run"));
+    expect_command(0, "tokens per pass", args);
+    (void)snprintf(args, sizeof args, "distill train -o '%s' --resume --steps 5", in_temp("run"));
+    expect_command(0, "of 5", args);
+    char *log = read_file(in_temp("run/log.jsonl"), NULL);
+    assert_non_null(strstr(log, "{\"step\":5,"));
+    free(log);
+}
+
+/* Two rounds, the second with longer blocks on what the first made; the same command once more does nothing. */
+static void test_rounds(void **state)
+{
+    (void)state;
+    char args[2048];
+    require_binary();
+    (void)snprintf(args, sizeof args,
+                   "distill run -m '%s' --prompts '%s' -o '%s' --blocks 4,8 --max-tokens 24 --hold-out 0.3 "
+                   "--steps 4 --batch 512 --micro 512 --context 128 -t 1",
+                   in_shared("target/model.gguf"), in_shared("prompts.jsonl"), in_temp("run"));
+    expect_command(0, "round 2 of 2, blocks of 8", args);
+    size_t size, log_size, again_size;
+    char *model = read_file(in_temp("run/model.gguf"), &size);
+    char *log = read_file(in_temp("run/round-2/log.jsonl"), &log_size);
+    expect_same_file(in_temp("run/model.gguf"), in_temp("run/round-2/model.gguf"));
+    expect_command(0, "round 2 of 2", args);
+    char *again = read_file(in_temp("run/round-2/log.jsonl"), &again_size);
+    assert_true(again_size == log_size && memcmp(log, again, log_size) == 0);
+    write_file(in_temp("first.gguf"), model, size);
+    expect_same_file(in_temp("run/model.gguf"), in_temp("first.gguf"));
+    free(again);
+    free(log);
+    free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -583,6 +677,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_identity, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_hostile_memory, enter_temp, leave_temp),
         cmocka_unit_test(test_repeated),
+        cmocka_unit_test_setup_teardown(test_usage, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_train_command, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_rounds, enter_temp, leave_temp),
     };
     return cmocka_run_group_tests(tests, open_shared, close_shared);
 }
