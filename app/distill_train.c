@@ -8,6 +8,9 @@
 enum {
     OPT_TRAJECTORIES = 0x700,
     OPT_VALID,
+    OPT_LABELS,
+    OPT_TEMPLATE,
+    OPT_RESPONSE,
     OPT_RECIPE,
     OPT_WEIGHT_AR,
     OPT_LOCAL,
@@ -77,11 +80,21 @@ typedef struct distill_options {
     app_train_run run;
     lf_distill_train_params params;
     const char *trajectories[APP_TRAIN_INPUTS_MAX], *valid[APP_TRAIN_INPUTS_MAX];
+    lf_train_input labels[APP_TRAIN_INPUTS_MAX];
+    char *template; /* without escapes, owned, or NULL */
 } distill_options;
 
 static const struct argp_option options[] = {
     {"trajectories", OPT_TRAJECTORIES, "FILE", 0, "made by distill collect; may be repeated", 3},
     {"valid", OPT_VALID, "FILE", 0, "the same for validation; may be repeated", 3},
+    {"labels", OPT_LABELS, "FILE", 0,
+     "ground truth for the autoregressive loss, in place of the trajectories' outputs: text, .jsonl or token "
+     "file; may be repeated",
+     3},
+    {"template", OPT_TEMPLATE, "TEXT", 0,
+     "prompt of a JSON line of the labels; {name} is a field's text, \\n a line end (default: {prompt})", 3},
+    {"response", OPT_RESPONSE, "NAME", 0, "field of such a line that answers the prompt (default: response)",
+     3},
     {0},
 };
 
@@ -89,6 +102,22 @@ static void add_file(struct argp_state *state, const char **list, int *n, const 
 {
     if (*n == APP_TRAIN_INPUTS_MAX) app_usage_error(state, "found more than %d inputs", APP_TRAIN_INPUTS_MAX);
     list[(*n)++] = arg;
+}
+
+static void add_labels(struct argp_state *state, distill_options *o, const char *arg)
+{
+    int *n = &o->params.train.n_data;
+    if (*n == APP_TRAIN_INPUTS_MAX) app_usage_error(state, "found more than %d inputs", APP_TRAIN_INPUTS_MAX);
+    o->labels[(*n)++] = (lf_train_input){arg, 1.0};
+}
+
+static void set_template(struct argp_state *state, distill_options *o, const char *arg)
+{
+    free(o->template);
+    o->template = strdup(arg); /* options.json keeps arg as it is */
+    if (!o->template) app_usage_error(state, "out of memory");
+    o->template[app_unescape(o->template, strlen(o->template))] = '\0';
+    o->params.train.prompt_template = o->template;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -102,6 +131,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPT_TRAJECTORIES: add_file(state, o->trajectories, &p->n_trajectories, arg); return 0;
     case OPT_VALID: add_file(state, o->valid, &p->n_valid, arg); return 0;
+    case OPT_LABELS: add_labels(state, o, arg); return 0;
+    case OPT_TEMPLATE: set_template(state, o, arg); return 0;
+    case OPT_RESPONSE: p->train.response_field = arg; return 0;
     case ARGP_KEY_ARG:
         app_usage_error(state, "found argument \"%s\", expected options only (files go after --trajectories)",
                         arg);
@@ -126,6 +158,7 @@ static void parse(distill_options *o, int argc, char **argv)
     app_parse_args(&argp, argc, argv, o);
     o->params.trajectories = o->trajectories;
     o->params.valid = o->valid;
+    o->params.train.data = o->labels;
 }
 
 static int fail_usage(const char *text)
@@ -139,8 +172,10 @@ static int parse_with_saved(distill_options *o, json_t **list, char ***all, int 
 {
     int n;
     const int code = app_train_load_options(all, &n, list, o->params.train.out_dir, argc, argv);
-    if (code == 0) parse(o, n, *all);
-    return code;
+    if (code != 0) return code;
+    free(o->template);
+    parse(o, n, *all);
+    return 0;
 }
 
 void app_distill_report(const lf_distill_train_result *r)
@@ -179,6 +214,7 @@ int app_distill_train(int argc, char **argv)
         code = app_train_end(&o.run, status, &err, "distill train");
         if (status == LF_OK && !o.run.quiet) app_distill_report(&result);
     }
+    free(o.template);
     free(all);
     json_decref(saved);
     return code;

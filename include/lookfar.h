@@ -542,9 +542,10 @@ typedef struct lf_distill_train_result {
 typedef struct lf_distill_train_params {
     size_t size; /* sizeof(lf_distill_train_params), set by lf_distill_train_params_init */
 
-    /* The run: folder, model, steps, machine, on_event, and of the data hold_out, train_prompt, context (of prompt and output), seed
-     * and valid_tokens. The other members are not used. Defaults that differ: lr 1e-4, no weight decay, 50 steps of warm-up,
-     * validation every 100. */
+    /* The run: folder, model, steps, machine, on_event, and of the data hold_out (of trajectories), train_prompt, context (of
+     * prompt and output), seed and valid_tokens. `data`, if any (and how texts and JSON lines are read), are the ground truth
+     * that the autoregressive loss takes its labels from, instead of from the trajectories' outputs. The other members are not
+     * used. Defaults that differ: lr 1e-4, no weight decay, 50 steps of warm-up, validation every 100. */
     lf_train_params train;
 
     /* Trajectories, of one tokenizer; validation reads `valid`, or train.hold_out of the others */

@@ -272,11 +272,6 @@ static void test_fewer_passes(void **state)
         expect_run(&r);
         (void)snprintf(path, sizeof path, "%s/model.gguf", r.out_dir);
         const double after = expect_speed(path);
-        print_message(
-            "recipe %zu: tokens per pass %.2f, %.2f; judged %.2f, %.2f; consistency %.3f, %.3f; AR %.3f, %.3f\n",
-            i, before, after, r.result.start_tokens_per_pass, r.result.tokens_per_pass,
-            r.first_judged.consistency_loss, r.judged.consistency_loss, r.first_judged.ar_loss,
-            r.judged.ar_loss);
         if (!(after > recipes[i].gain * before))
             fail_msg("recipe %zu: found %.2f tokens per pass, before %.2f", i, after, before);
         assert_true(r.judged.consistency_loss < 0.7 * r.first_judged.consistency_loss);
@@ -452,6 +447,40 @@ static void test_hold_out(void **state)
     r.p.train.hold_out = 0.4;
     (void)snprintf(r.file, sizeof r.file, "%s", in_shared("draft.traj"));
     expect_failure(&r, LF_EINVAL, "trajectories");
+}
+
+/* With ground truth the autoregressive loss is that of the texts: a model that was hardly trained learns them, and not its own outputs.
+ * Resumed, it reads on where it was. */
+static void test_labels(void **state)
+{
+    (void)state;
+    lf_error err;
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s", in_shared("text.txt"));
+    const lf_train_input text = {path, 1.0};
+    run whole, pieces;
+    run *const both[] = {&whole, &pieces};
+    for (int i = 0; i < 2; i++) {
+        plan_run(both[i], i ? "b/run" : "a/run", LF_DISTILL_CLLM);
+        (void)snprintf(both[i]->model, sizeof both[i]->model, "%s", in_shared("draft/model.gguf"));
+        (void)snprintf(both[i]->file, sizeof both[i]->file, "%s", in_shared("draft.traj"));
+        both[i]->p.train.data = &text;
+        both[i]->p.train.n_data = 1;
+        both[i]->p.train.n_steps = 40;
+        both[i]->p.collapse_factor = 1e6;
+    }
+    expect_run(&whole);
+    assert_true(whole.step.ar_loss < 1.4 && whole.judged.ar_loss > whole.first_judged.ar_loss);
+    pieces.stop_at = 17;
+    assert_int_equal(lf_distill_train(&pieces.p, &err), LF_ECANCELED);
+    pieces.p.train.resume = true;
+    expect_run(&pieces);
+    expect_same_run(&whole, &pieces, "a/run", "b/run");
+    plan_run(&pieces, "c/run", LF_DISTILL_RKL);
+    pieces.p.teacher_path = in_shared("target/model.gguf");
+    pieces.p.train.data = &text;
+    pieces.p.train.n_data = 1;
+    expect_failure(&pieces, LF_EINVAL, "no labels");
 }
 
 /* ---- what is wrong ---- */
@@ -672,6 +701,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unjudged, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_reverse_kl, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_hold_out, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_labels, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_refusals, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_other_tokenizer, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_identity, enter_temp, leave_temp),

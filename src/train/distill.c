@@ -1,7 +1,6 @@
 #include "train/distill.h"
 
 #include "train/consistency.h"
-#include "train/train.h"
 
 #include <math.h>
 #include <omp.h>
@@ -62,31 +61,60 @@ double lf_distill_loss(const lf_distill_train_params *p, const lf_distill_losses
 
 /* ---- the task ---- */
 
-static int64_t draw(void *self, lf_data_cursor *cursor)
+/* The ground truth of a step begins at a draw that follows from the step's number alone, so it needs no cursor of its own: about as
+ * many draws fill a batch as it has contexts. */
+static void draw_labels(lf_distill *d)
+{
+    const int64_t n_draws = lf_data_epoch_draws(d->labels);
+    const int64_t at = d->step * (d->p.train.batch_tokens / d->p.train.context);
+    lf_data_cursor cursor = {.epoch = at / n_draws, .i_draw = at % n_draws};
+    lf_data_fill(d->labels, &cursor, &d->label_batch, false);
+}
+
+static int64_t draw(void *self, const lf_checkpoint_state *state, lf_data_cursor *cursor)
 {
     lf_distill *d = self;
+    d->step = state->n_steps;
+    if (d->labels) draw_labels(d);
     return lf_distill_data_draw(&d->data, cursor, d->p.train.seed, d->packs, d->n_packs);
+}
+
+/* The autoregressive loss on the ground truth, in place of that on the outputs. */
+static lf_status learn_labels(double *loss, lf_distill *d, float *grad, lf_net *net, lf_error *err)
+{
+    lf_status status = LF_OK;
+    const int64_t n_targets = lf_batch_n_targets(&d->label_batch);
+    LF_TRY(lf_train_batch(loss, &d->label_batch, ar_weight(&d->p) / (double)n_targets, net, grad, err));
+    d->losses.target_sum = ar_weight(&d->p) > 0.0 ? *loss * (double)n_targets / ar_weight(&d->p) : 0.0;
+    d->losses.n_targets = n_targets;
+done:
+    return status;
 }
 
 static lf_status learn(void *self, double *loss, float *grad, lf_net *net, lf_error *err)
 {
+    lf_status status = LF_OK;
     lf_distill *d = self;
     int64_t n_pairs = 0, n_targets = 0;
+    double sum;
     for (int i = 0; i < d->n_packs; i++) {
         n_pairs += d->teacher ? d->packs[i].n_targets : d->packs[i].n_pairs;
         n_targets += d->packs[i].n_targets;
     }
+    const double target_scale = d->labels ? 0.0 : ar_weight(&d->p) * mean(1.0, n_targets);
     d->losses = (lf_distill_losses){0};
     *loss = 0.0;
     for (int i = 0; i < d->n_packs; i++) {
-        double sum;
-        const lf_status status = lf_distill_run_pack(&sum, &d->losses, d, &d->packs[i], net, grad,
-                                                     mean(1.0, n_pairs),
-                                                     ar_weight(&d->p) * mean(1.0, n_targets), err);
-        if (status != LF_OK) return status;
+        LF_TRY(lf_distill_run_pack(&sum, &d->losses, d, &d->packs[i], net, grad, mean(1.0, n_pairs),
+                                   target_scale, err));
         *loss += sum;
     }
-    return LF_OK;
+    if (d->labels) {
+        LF_TRY(learn_labels(&sum, d, grad, net, err));
+        *loss += sum;
+    }
+done:
+    return status;
 }
 
 static void describe(void *self, lf_train_event *event, json_t *line)
@@ -117,6 +145,18 @@ static lf_status open_packs(lf_distill *d, lf_error *err)
         if (status != LF_OK) return status;
     }
     return LF_OK;
+}
+
+static lf_status open_labels(lf_distill *d, const lf_loop *l, lf_error *err)
+{
+    const lf_train_params *p = &l->p;
+    if (p->n_data == 0) return LF_OK;
+    lf_status status = lf_train_files_open(&d->label_files, p, &l->folder, l->model.tokenizer, err);
+    const lf_data_params params = {.context = p->context, .seed = p->seed};
+    if (status == LF_OK) status = lf_train_data_create(&d->labels, &d->label_files, p, &params, err);
+    if (status == LF_OK)
+        status = lf_batch_create(&d->label_batch, p->batch_tokens / p->micro_rows, p->micro_rows, err);
+    return status;
 }
 
 /* Forward only: with `recompute` its layers share what the trained model's keep. */
@@ -161,7 +201,7 @@ static const char *recipe_name(lf_distill_recipe recipe)
 static json_t *make_identity(const lf_distill *d, const lf_loop *l)
 {
     const lf_distill_train_params *p = &d->p;
-    json_t *identity = lf_train_identity(&l->p, &(lf_train_files){0}, &l->model);
+    json_t *identity = lf_train_identity(&l->p, &d->label_files, &l->model);
     json_t *own = json_pack("{s:o, s:s, s:f, s:b, s:i, s:f, s:b, s:o}", "trajectories",
                             json_sprintf("%016llx", (unsigned long long)d->data.hash), "recipe",
                             recipe_name(p->recipe), "weight of the autoregressive loss", p->weight_ar,
@@ -195,6 +235,7 @@ static lf_status run(lf_distill *d, lf_loop *l, lf_error *err)
     LF_TRY(lf_loop_enter(l, err));
     LF_TRY(open_packs(d, err));
     LF_TRY(lf_distill_data_open(&d->data, &d->p, l->model.tokenizer, d->packs, err));
+    LF_TRY(open_labels(d, l, err));
     LF_TRY(lf_loop_open(l, err));
     LF_TRY(open_teacher(d, l, err));
     const bool is_judged = d->data.held_out.n > 0;
@@ -221,6 +262,9 @@ static void close_task(lf_distill *d)
     free(d->packs);
     lf_net_free(d->teacher);
     lf_train_model_close(&d->teacher_model);
+    lf_batch_free(&d->label_batch);
+    lf_data_free(d->labels);
+    lf_train_files_close(&d->label_files);
     lf_distill_data_close(&d->data);
 }
 

@@ -8,6 +8,7 @@
 
 #include "train/distill_data.h"
 #include "train/loop.h"
+#include "train/train.h"
 
 /* What is lost over a number of rows: sums, and of how many. */
 typedef struct lf_distill_losses {
@@ -32,6 +33,10 @@ typedef enum lf_distill_memory {
 typedef struct lf_distill {
     lf_distill_train_params p; /* checked */
     lf_distill_data data;
+    lf_train_files label_files; /* ground truth, or none */
+    lf_data *labels;            /* or NULL: the trajectories' outputs are the labels */
+    lf_batch label_batch;
+    int64_t step;   /* that the batch is for, from 0 */
     lf_pack *packs; /* (n_packs) micro-batches; validation uses the first */
     int n_packs;
     lf_distill_losses losses; /* of the last step */

@@ -1,6 +1,5 @@
 /* Parameters of lf_distill_train: defaults and checks. */
 #include "train/distill.h"
-#include "train/train.h"
 
 enum { MEASURE_MAX = 4096, WINDOW_MAX = 1024, STEPS_MAX = 1 << 24 }; /* steps that a float holds */
 
@@ -75,7 +74,14 @@ lf_status lf_distill_params_check(lf_distill_train_params *out, const lf_distill
     *out = *params;
     LF_TRY(check_files(params, err));
     LF_TRY(check_numbers(params, err));
-    out->train.n_data = out->train.n_valid = 0; /* its data are trajectories */
+    out->train.n_valid = 0; /* validation is on trajectories */
+    if (out->train.n_data > 0) {
+        LF_TRY(lf_train_inputs_check(&out->train, err));
+        if (out->recipe == LF_DISTILL_RKL) {
+            status = lf_fail(err, LF_EINVAL, "distilling: found data with recipe rkl, which has no labels");
+            goto done;
+        }
+    }
     out->train.prepare_only = false;
     out->train.result = NULL;
     out->train.tokenizer_path = NULL;

@@ -295,7 +295,7 @@ static lf_status take_step(lf_loop *l, lf_error *err)
     lf_checkpoint_state next = l->state;
     double norm;
     bool finite;
-    const int64_t n_rows = l->task.draw(l->task.self, &next.cursor);
+    const int64_t n_rows = l->task.draw(l->task.self, &l->state, &next.cursor);
     LF_TRY(l->task.learn(l->task.self, &l->loss, l->optim.grad, l->net, err));
     if (!isfinite(l->loss)) {
         status = lf_loop_fail_diverged(l, l->state.n_steps + 1, "a loss", l->loss, err);

@@ -24,8 +24,8 @@ typedef struct lf_loop lf_loop;
 typedef struct lf_loop_task {
     void *self;
     int64_t n_draws; /* of an epoch: what a cursor's i_draw stays below */
-    /* draws a batch and moves the cursor; the rows in it */
-    int64_t (*draw)(void *self, lf_data_cursor *cursor);
+    /* draws the batch of the step after `state` and moves the cursor; the rows in it */
+    int64_t (*draw)(void *self, const lf_checkpoint_state *state, lf_data_cursor *cursor);
     /* *loss = that of the batch; its gradient is added to grad */
     lf_status (*learn)(void *self, double *loss, float *grad, lf_net *net, lf_error *err);
     /* adds what it knows of the step to the event and to the line of the log; may be NULL */

@@ -13,27 +13,40 @@ typedef struct text_task {
     lf_batch batch;
 } text_task;
 
+/* n files from i_first on; their weights, or 1 without p. */
+static lf_status create_data(lf_data **out, const lf_train_files *files, int i_first, int n,
+                             const lf_train_params *p, const lf_data_params *params, lf_error *err)
+{
+    lf_data_source *sources = calloc((size_t)n, sizeof *sources);
+    if (!sources) return lf_fail_memory(err, "the inputs", (size_t)n * sizeof *sources);
+    for (int i = 0; i < n; i++)
+        sources[i] = (lf_data_source){&files->list[i_first + i], p ? p->data[i].weight : 1.0};
+    const lf_status status = lf_data_create(out, sources, n, params, err);
+    free(sources);
+    return status;
+}
+
+lf_status lf_train_data_create(lf_data **out, const lf_train_files *files, const lf_train_params *p,
+                               const lf_data_params *params, lf_error *err)
+{
+    return create_data(out, files, 0, p->n_data, p, params, err);
+}
+
 static lf_status open_data(text_task *t, const lf_train_params *p, lf_error *err)
 {
     lf_status status = LF_OK;
-    lf_data_source *sources = calloc((size_t)t->files.n, sizeof *sources);
-    if (!sources) return lf_fail_memory(err, "the inputs", (size_t)t->files.n * sizeof *sources);
-    for (int i = 0; i < t->files.n; i++)
-        sources[i] = (lf_data_source){&t->files.list[i], i < p->n_data ? p->data[i].weight : 1.0};
     lf_data_params params = {.context = p->context, .seed = p->seed, .hold_out = p->hold_out};
     params.part = p->hold_out > 0.0 ? LF_DATA_TRAIN : LF_DATA_ALL;
-    LF_TRY(lf_data_create(&t->data, sources, p->n_data, &params, err));
+    LF_TRY(lf_train_data_create(&t->data, &t->files, p, &params, err));
     params.seed = 0; /* every run validates on the same */
     if (p->n_valid > 0) {
-        LF_TRY(lf_data_create(&t->valid, sources + p->n_data, p->n_valid, &params, err));
+        LF_TRY(create_data(&t->valid, &t->files, p->n_data, p->n_valid, NULL, &params, err));
     } else if (p->hold_out > 0.0) {
         params.part = LF_DATA_HELD_OUT;
-        for (int i = 0; i < p->n_data; i++) sources[i].weight = 1.0;
-        LF_TRY(lf_data_create(&t->valid, sources, p->n_data, &params, err));
+        LF_TRY(create_data(&t->valid, &t->files, 0, p->n_data, NULL, &params, err));
     }
     status = lf_batch_create(&t->batch, p->batch_tokens / p->micro_rows, p->micro_rows, err);
 done:
-    free(sources);
     return status;
 }
 
@@ -45,25 +58,21 @@ static void close_data(text_task *t)
     lf_train_files_close(&t->files);
 }
 
-static int64_t draw(void *self, lf_data_cursor *cursor)
+static int64_t draw(void *self, const lf_checkpoint_state *state, lf_data_cursor *cursor)
 {
     text_task *t = self;
+    (void)state;
     lf_data_fill(t->data, cursor, &t->batch, false);
     return t->batch.n_tokens;
 }
 
-/* *loss = the mean over the batch's targets. */
-static lf_status learn(void *self, double *loss, float *grad, lf_net *net, lf_error *err)
+lf_status lf_train_batch(double *loss, const lf_batch *b, double scale, lf_net *net, float *grad,
+                         lf_error *err)
 {
-    const text_task *t = self;
-    const lf_batch *b = &t->batch;
-    int64_t n_targets = 0;
     *loss = 0.0;
-    for (int i = 0; i < b->n_micro; i++) n_targets += b->n_targets[i];
     for (int i = 0; i < b->n_micro; i++) {
         const lf_train_rows rows = lf_batch_rows(b, i);
-        lf_cross_entropy ce = {.target = b->target + (size_t)i * (size_t)b->micro_rows,
-                               .scale = 1.0 / (double)n_targets};
+        lf_cross_entropy ce = {.target = b->target + (size_t)i * (size_t)b->micro_rows, .scale = scale};
         double sum;
         if (b->n_targets[i] == 0) continue;
         const lf_status status = lf_net_train(net, &rows, lf_cross_entropy_loss, &ce, grad, &sum, err);
@@ -71,6 +80,13 @@ static lf_status learn(void *self, double *loss, float *grad, lf_net *net, lf_er
         *loss += sum;
     }
     return LF_OK;
+}
+
+/* The mean over the batch's targets. */
+static lf_status learn(void *self, double *loss, float *grad, lf_net *net, lf_error *err)
+{
+    const text_task *t = self;
+    return lf_train_batch(loss, &t->batch, 1.0 / (double)lf_batch_n_targets(&t->batch), net, grad, err);
 }
 
 static lf_status validate(void *self, double *loss, lf_loop *loop, lf_error *err)

@@ -26,6 +26,14 @@ lf_status lf_train_files_open(lf_train_files *out, const lf_train_params *p, con
                               const lf_tokenizer *tokenizer, lf_error *err);
 void lf_train_files_close(lf_train_files *f); /* zeroed files are fine */
 
+/* The data of the run's first n_data files, with their weights. */
+lf_status lf_train_data_create(lf_data **out, const lf_train_files *files, const lf_train_params *p,
+                               const lf_data_params *params, lf_error *err);
+
+/* Forward and backward over a batch: *loss = scale times the sum over its targets. */
+lf_status lf_train_batch(double *loss, const lf_batch *b, double scale, lf_net *net, float *grad,
+                         lf_error *err);
+
 /* What a checkpoint must agree with; NULL without memory. */
 json_t *lf_train_identity(const lf_train_params *p, const lf_train_files *files, const lf_train_model *model);
 
