@@ -38,6 +38,7 @@ CFLAGS   := -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -ffp-cont
 CPPFLAGS := -Iinclude -Isrc -MMD -MP $(if $(SAN),-DLF_TESTS_SHORT)
 LIBS     := -ljansson -lpcre2-8 -lutf8proc -lm -pthread
 LIBS_TRAIN := -ldnnl -fopenmp
+LIBS_APP := -lsqlite3
 
 # Fuzzers parse files and run no kernels, whose unrolled bodies take clang many minutes with both sanitizers.
 ifeq ($(VARIANT),fuzz)
@@ -96,7 +97,11 @@ $O/liblookfar-train.so: $(LIB_OBJ) tools/exports_train.map
 	$(CC) $(CFLAGS) -shared -Wl,-soname,$(@F).0 -Wl,--version-script=tools/exports_train.map -o $@ $(LIB_OBJ) $(LIBS) $(LIBS_TRAIN)
 
 $O/lookfar: $(APP_OBJ) $O/liblookfar.a
-	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN)
+	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN) $(LIBS_APP)
+
+# The parts of `lookfar eval` are tested one by one.
+$O/tests/test_eval: $(filter $O/obj/app/eval_%,$(APP_OBJ)) $O/obj/app/sha256.o
+$O/tests/test_eval: LIBS += $(LIBS_APP)
 
 $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 	@mkdir -p $(@D)

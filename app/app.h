@@ -23,6 +23,7 @@ int app_model_cost(int argc, char **argv);
 int app_train(int argc, char **argv);
 int app_plot(int argc, char **argv);
 int app_distill(int argc, char **argv);
+int app_eval(int argc, char **argv);
 int app_distill_collect(int argc, char **argv);
 int app_distill_train(int argc, char **argv);
 int app_distill_run(int argc, char **argv);
@@ -130,6 +131,10 @@ void app_print_trajectories(FILE *f, const json_t *counts);
 const char *app_gnuplot_terminal(const char *name);
 FILE *app_gnuplot_open(void);
 int app_gnuplot_close(FILE *f, const char *output);
+
+/* Whether a file has results of eval, and a picture of several such files. */
+bool app_is_eval_log(const char *path);
+int app_plot_eval(const char *const *paths, int n_paths, const char *output);
 
 /* A line of --trace: what a pass did. */
 void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);

@@ -202,35 +202,33 @@ static void print_record(const json_t *record, const lf_engine *engine, bool col
     }
 }
 
-/* A row for each state, a column for each token of the output; a block's states stand in its columns. */
+/* A square for each token of each state: tokens of the output from left to right, states from top to bottom. */
 static int draw_record(const json_t *record, const char *path)
 {
+    static const char *const colours[] = {"0xD95F5F", "0x4FB3D9", "0x5FAE5F"};
     mark marks[64] = {0};
-    const int n_output = (int)int_of(record, "output_tokens");
+    int n_states = 0;
     FILE *f = app_gnuplot_open();
     if (!f) return EXIT_FAIL;
-    (void)fprintf(f, "$m << EOD\n");
+    (void)fprintf(f, "$cells << EOD\n");
     for (size_t b = 0; b < json_array_size(json_object_get(record, "blocks")); b++) {
         const block at = block_at(record, b);
-        const int first = (int)b * at.n;
-        for (int j = 0; j < at.n_states; j++) {
+        for (int j = 0; j < at.n_states; j++, n_states++) {
             mark_state(marks, &at, j);
-            for (int i = 0; i < n_output; i++)
-                if (i >= first && i < first + at.n_count)
-                    (void)fprintf(f, "%d ", (int)marks[i - first]);
-                else
-                    (void)fprintf(f, "NaN ");
-            (void)fprintf(f, "\n");
+            for (int i = 0; i < at.n_count; i++)
+                (void)fprintf(f, "%d %d %s\n", (int)b * at.n + i, n_states, colours[marks[i]]);
         }
     }
-    (void)fprintf(
-        f,
-        "EOD\nset terminal %s\nset output '%s'\nset xlabel 'token of the output'\nset ylabel 'state'\n"
-        "set title 'trajectory %lld: %d tokens in %lld passes'\nset yrange [] reverse\n"
-        "set palette maxcolors 3 defined (0 '#d95f5f', 1 '#4fb3d9', 2 '#5fae5f')\nset cbrange [0:2]\n"
-        "set cbtics ('wrong' 0.33, 'right behind a wrong one' 1, 'right' 1.67)\n"
-        "plot $m matrix with image pixels notitle\n",
-        app_gnuplot_terminal(path), path, int_of(record, "record"), n_output, int_of(record, "passes"));
+    (void)fprintf(f,
+                  "EOD\nset terminal %s\nset output '%s'\nset xlabel 'token of the output'\n"
+                  "set ylabel 'state'\nset title 'trajectory %lld: %lld tokens in %lld passes'\n"
+                  "set yrange [%d:-1]\nset xrange [-1:%lld]\nset style fill solid noborder\n"
+                  "plot $cells using 1:2:(0.45):(0.45):3 with boxxyerror lc rgb variable notitle, "
+                  "NaN with boxes lc rgb '#5FAE5F' title 'right', "
+                  "NaN with boxes lc rgb '#4FB3D9' title 'right behind a wrong one', "
+                  "NaN with boxes lc rgb '#D95F5F' title 'wrong'\n",
+                  app_gnuplot_terminal(path), path, int_of(record, "record"), int_of(record, "output_tokens"),
+                  int_of(record, "passes"), n_states, int_of(record, "output_tokens"));
     return app_gnuplot_close(f, path);
 }
 

@@ -19,6 +19,7 @@ static const struct command {
     {"bench", app_bench, "measure speed"},
     {"train", app_train, "train a model on text"},
     {"distill", app_distill, "make a model that decodes several tokens per pass"},
+    {"eval", app_eval, "score a model on held-out questions"},
     {"plot", app_plot, "draw the curves of training runs"},
 };
 

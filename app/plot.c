@@ -171,8 +171,10 @@ int app_plot(int argc, char **argv)
     static const struct argp_option options[] = {{"output", 'o', "FILE", 0, "the picture: .png or .svg", 0},
                                                  {0}};
     static const struct argp argp = {
-        options, parse_option, "LOG...", "Draws the loss curves of training runs from their log.jsonl.",
-        NULL,    NULL,         NULL};
+        options,  parse_option,
+        "LOG...", "Draws the loss curves of training runs from their log.jsonl, or the results of eval.",
+        NULL,     NULL,
+        NULL};
     plot_options o = {0};
     curves list[LOGS_MAX] = {0};
     int code = 0;
@@ -182,6 +184,7 @@ int app_plot(int argc, char **argv)
                       o.output);
         code = EXIT_USAGE;
     }
+    if (code == 0 && app_is_eval_log(o.paths[0])) return app_plot_eval(o.paths, o.n_paths, o.output);
     for (int i = 0; code == 0 && i < o.n_paths; i++) code = read_curves(&list[i], o.paths[i]);
     if (code == 0) code = draw(&o, list);
     for (int i = 0; i < o.n_paths; i++) {

@@ -3,6 +3,7 @@
 #include "testing.h"
 
 #include "file_tools.h"
+#include "oom.h"
 #include "base/clock.h"
 #include "sample/pick.h"
 #include "train/trajectory_count.h"
@@ -319,12 +320,41 @@ static void test_ngram_states(void **state)
     check_file(&p, 4);
 }
 
+/* Outputs use the context to its last position: the last token of all needs none. */
+static void test_end_of_context(void **state)
+{
+    (void)state;
+    enum { EOS = 2 };
+    int n_full = 0;
+    for (int n_ctx = N_CTX - BLOCK; n_ctx <= N_CTX; n_ctx++) {
+        lf_trajectory_file f;
+        lf_error err;
+        lf_distill_collect_params p = plan("context");
+        p.engine.n_ctx = n_ctx;
+        p.max_tokens = N_CTX;
+        collect(&p);
+        assert_ok(lf_trajectory_file_open(&f, p.out_path, &err), &err);
+        for (int64_t i = 0; i < f.n; i++) {
+            const lf_trajectory t = lf_trajectory_file_get(&f, i);
+            const int32_t *last = t.states - BLOCK;
+            for (int b = 0; b < t.n_blocks; b++) last += t.n_states[b] * BLOCK;
+            const bool full = t.n_output == (n_ctx + 1 - t.n_prompt) / BLOCK * BLOCK;
+            n_full += full;
+            assert_true(full || last[(t.n_output - 1) % BLOCK] == EOS);
+        }
+        lf_trajectory_file_close(&f);
+        assert_int_equal(unlink(p.out_path), 0);
+    }
+    assert_true(n_full > BLOCK);
+}
+
 /* ---- batches, interruptions ---- */
 
 static void test_batches_change_nothing(void **state)
 {
     (void)state;
     lf_distill_collect_params p = plan("one");
+    p.block = 13; /* more candidates than an engine has room for by itself */
     p.temperature = 0.8f;
     p.augment = 0.5f;
     p.repeat_tokens = 4;
@@ -579,6 +609,37 @@ static void test_inspection(void **state)
     lf_trajectory_file_close(&f);
 }
 
+/* ---- no memory ---- */
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    oom_require();
+    lf_distill_collect_params p = plan("oom");
+    p.n_prompts = 3;
+    p.fill = "ngram";
+    p.augment = 0.5f;
+    p.repeat_sentences = 9;
+    collect(&p); /* so that the file is there, and what is allocated once */
+    for (long n = 1;; n += 1 + n / 40) {
+        lf_error err;
+        size_t size;
+        assert_int_equal(truncate(p.out_path, LF_TRAJECTORY_HEADER), 0);
+        const long live = oom_live();
+        oom_fail_at(n);
+        const lf_status status = lf_distill_collect(&p, &err);
+        const bool all_succeeded = oom_count() < n;
+        oom_off();
+        assert_int_equal(oom_live(), live);
+        /* loading can do without some of its memory */
+        if (status != LF_OK && (all_succeeded || status != LF_ENOMEM))
+            fail_msg("allocation %ld: %s: %s", n, lf_status_name(status), err.text);
+        free(read_file(p.out_path, &size));
+        assert_int_equal(size % 8, 0); /* nothing torn */
+        if (all_succeeded) break;
+    }
+}
+
 /* ---- what is refused ---- */
 
 #define EXPECT_REFUSED(change, expected, fragment)                                                           \
@@ -623,11 +684,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_greedy_states, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_sampled_states, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_ngram_states, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_end_of_context, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_batches_change_nothing, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_stopped_collections, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_killed_collections, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_filters_and_augmentation, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_inspection, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_out_of_memory, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_refused, enter_temp, leave_temp),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);

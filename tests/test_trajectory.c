@@ -7,9 +7,11 @@
 #include "train/data_hash.h"
 #include "train/trajectory_count.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { N_VOCAB = 50, N = 4, N_PROMPTS = 9, HEADER = LF_TRAJECTORY_HEADER, HEAD = LF_TRAJECTORY_HEAD };
@@ -350,6 +352,43 @@ static void test_other_collections(void **state)
     lf_trajectory_writer_close(w);
 }
 
+/* A full disk is an error, and the file goes on when there is room again. */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    size_t size, again_size;
+    lf_trajectory_writer *w;
+    sample s;
+    lf_error err = {0};
+    int64_t n_records;
+    struct rlimit before;
+    write_samples(in_temp("whole"), N_PROMPTS);
+    char *whole = read_file(in_temp("whole"), &size);
+    write_samples(in_temp("full"), 0);
+    assert_ok(lf_trajectory_writer_open(&w, &n_records, in_temp("full"), &info, &err), &err);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){size / 2, before.rlim_max}), 0);
+    lf_status status = LF_OK;
+    for (int i = 0; status == LF_OK; i++) {
+        make_sample(&s, i);
+        status = lf_trajectory_writer_add(w, s.note.drop ? NULL : &s.t, &s.note, &err);
+    }
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, handler);
+    assert_error(status, LF_EIO, &err, "cannot write");
+    lf_trajectory_writer_close(w);
+    assert_ok(lf_trajectory_writer_open(&w, &n_records, in_temp("full"), &info, &err), &err);
+    assert_in_range(n_records, 1, N_PROMPTS - 1);
+    add_samples(w, n_records, N_PROMPTS);
+    lf_trajectory_writer_close(w);
+    char *again = read_file(in_temp("full"), &again_size);
+    assert_int_equal(again_size, size);
+    assert_memory_equal(again, whole, size);
+    free(again);
+    free(whole);
+}
+
 static void test_out_of_memory(void **state)
 {
     (void)state;
@@ -549,6 +588,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_lies_behind, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_forged_files, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_other_collections, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_full_disk, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_out_of_memory, enter_temp, leave_temp),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_counts_by_hand),

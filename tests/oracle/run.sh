@@ -25,6 +25,7 @@ if [ -d "$LOOKFAR_DATA" ]; then
     oracle check_gguf.py record "$LOOKFAR_DATA"
     oracle check_safetensors.py record "$LOOKFAR_DATA"
     oracle tokenizer_compare.py --record
+    oracle eval_golden.py "$LOOKFAR_DATA"
 
     dumps=$(mktemp -d)
     trap 'rm -rf "$dumps"' EXIT
