@@ -27,6 +27,8 @@ int app_plot(int argc, char **argv);
 int app_distill(int argc, char **argv);
 int app_eval(int argc, char **argv);
 int app_distill_collect(int argc, char **argv);
+int app_distill_train(int argc, char **argv);
+int app_distill_run(int argc, char **argv);
 int app_distill_show(int argc, char **argv);
 
 /* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */

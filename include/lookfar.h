@@ -536,6 +536,10 @@ typedef struct lf_train_event {
     int64_t bucket_targets[LF_TRAIN_BUCKET_LIMIT];
     float temperature;
     const char *text; /* prompt and continuation */
+    /* of a distillation: what the loss is made of; and, of a validation, what decoding held-out prompts shows */
+    double consistency_loss, ar_loss; /* means over pairs and over targets */
+    double tokens_per_pass;           /* 0: not measured */
+    double repeated;                  /* share of the output's tokens that end 4 tokens seen before in it */
 } lf_train_event;
 
 /* Returning false stops the run after a checkpoint; lf_train then returns LF_ECANCELED. */
@@ -663,6 +667,62 @@ lf_status lf_distill_collect(const lf_distill_collect_params *params, lf_error *
 /* What a trajectory file holds, as a JSON object: its parameters and counts, or, with i_record from 0, that trajectory with all its
  * states. *json is malloc'ed, the caller's. */
 lf_status lf_distill_inspect(const char *path, int64_t i_record, char **json, lf_error *err);
+
+/* ---- distilling: a model learns from trajectories to decode several tokens in a pass ---- */
+
+typedef enum lf_distill_recipe {
+    LF_DISTILL_CLLM,        /* consistency of the states of a block (arXiv 2403.00835) */
+    LF_DISTILL_PROGRESSIVE, /* of whole outputs under progressive noise (arXiv 2512.14681) */
+    LF_DISTILL_AR,          /* none: next tokens alone, to compare with */
+    LF_DISTILL_RKL,         /* none: towards another model, by reverse KL on the outputs. For drafts */
+} lf_distill_recipe;
+
+typedef struct lf_distill_train_result {
+    size_t size; /* sizeof(lf_distill_train_result), set by the caller */
+    int64_t step, n_tokens;
+    bool collapsed; /* the run ended early */
+    /* of the held-out prompts, 0 without: at the start, and at the step whose weights are kept */
+    int64_t best_step;
+    double start_tokens_per_pass, tokens_per_pass;
+    double start_ar_loss, ar_loss;
+} lf_distill_train_result;
+
+typedef struct lf_distill_train_params {
+    size_t size; /* sizeof(lf_distill_train_params), set by lf_distill_train_params_init */
+
+    /* The run: folder, model, steps, machine, on_event, and of the data hold_out (of trajectories), train_prompt, context (of
+     * prompt and output), seed and valid_tokens. `data`, if any (and how texts and JSON lines are read), are the ground truth
+     * that the autoregressive loss takes its labels from, instead of from the trajectories' outputs. The other members are not
+     * used. Defaults that differ: lr 1e-4, no weight decay, 50 steps of warm-up, validation every 100. */
+    lf_train_params train;
+
+    /* Trajectories, of one tokenizer; validation reads `valid`, or train.hold_out of the others */
+    const char *const *trajectories; /* (n_trajectories) files */
+    const char *const *valid;        /* (n_valid) */
+    int n_trajectories, n_valid;
+
+    lf_distill_recipe recipe;
+    double weight_ar; /* w: the loss is consistency + w autoregressive, both means over tokens; 1 */
+    bool local;       /* LF_DISTILL_CLLM: adjacent states instead of a state and the fixed point */
+    int window;       /* LF_DISTILL_PROGRESSIVE: levels of noise in a cycle; 16 */
+    double synthetic; /* share of the blocks whose noise is drawn from the text, not from a state; 0 */
+    const char *teacher_path; /* LF_DISTILL_RKL: the model to follow; it has the same tokenizer */
+
+    /* which weights are kept, and when a run has collapsed; the bounds are not for LF_DISTILL_RKL */
+    int measure_prompts;    /* held-out prompts that are decoded in a validation; 16, 0: none */
+    double loss_bound;      /* nats that the autoregressive loss may rise over the start's; 0.1 */
+    double repeat_bound;    /* that the share of repeated tokens may rise; 0.1 */
+    double collapse_factor; /* times these bounds in two validations running end the run; 5 */
+
+    lf_distill_train_result *result; /* may be NULL */
+} lf_distill_train_params;
+
+void lf_distill_train_params_init(lf_distill_train_params *params);
+
+/* Trains a model on trajectories (lf_distill_collect makes them). train.out_dir/model.gguf is at any time the best model so far: the
+ * one with the most tokens per pass whose loss and repetition stayed within the bounds, at first the model itself; without held-out
+ * trajectories, the last one. Interrupted and resumed as lf_train is, to the same bits. Errors as those of lf_train. */
+lf_status lf_distill_train(const lf_distill_train_params *params, lf_error *err);
 
 #if defined(__GNUC__)
 #    pragma GCC visibility pop

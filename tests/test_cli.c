@@ -223,6 +223,8 @@ static void test_help_and_version(void **state)
                                         {.args = {"bench", "magicdec", "--help"}},
                                         {.args = {"model-cost", "--help"}},
                                         {.args = {"train", "--help"}},
+                                        {.args = {"distill", "train", "--help"}},
+                                        {.args = {"distill", "run", "--help"}},
                                         {.args = {"plot", "--help"}}};
     char expected[64];
     result r = run_cli("--version");

@@ -20,6 +20,7 @@ oracle quant.py
 oracle grammar.py record
 oracle grammar.py check build/tests/test_grammar
 oracle train_golden.py --check
+oracle consistency_golden.py --check
 oracle check_convert.py live build/lookfar
 oracle chat.py --record
 if [ -d "$LOOKFAR_DATA" ]; then
