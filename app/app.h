@@ -2,6 +2,7 @@
 #ifndef LF_APP_APP_H
 #define LF_APP_APP_H
 
+#include "base/mem.h"
 #include "lookfar.h"
 
 #include <argp.h>
@@ -97,6 +98,11 @@ void app_free_token_log(app_token_log *log);
 /* The JSON object of a finished request, with the keys of `run` (docs/lookfar.1). */
 json_t *app_result_json(const lf_request *request, const lf_request_params *params, const app_token_log *log);
 json_t *app_text_json(const char *text, size_t len);
+
+/* Appends what the model's chat template makes of one user message, or of a JSON file: a list of messages, or a whole request
+ * (lf_chat_render). */
+lf_status app_chat_message(lf_bytes *out, const lf_engine *engine, const lf_bytes *message, lf_error *err);
+lf_status app_chat_file(lf_bytes *out, const lf_engine *engine, const char *path, lf_error *err);
 
 /* lookfar run --prompts: requests from JSON lines, decoded together. Returns the exit status. */
 typedef struct app_batch {

@@ -253,8 +253,8 @@ static void test_limits(void **state)
     refuse_repeated("{{ 1", "|abs", 100000, " }}", LF_ELIMIT, "deeper than");
     refuse_repeated("", "x", LF_JINJA_SOURCE_MAX + 1, "", LF_ELIMIT, "bytes");
     refuse("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", LF_ELIMIT, "deeper than");
-    refuse("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", LF_ELIMIT,
-           "steps");
+    refuse("{% for a in range(99999) %}{% for b in range(999) %}{% endfor %}{% endfor %}", LF_ELIMIT,
+           "takes more than");
     refuse("{{ 'x' * 1000000000 }}", LF_ELIMIT, "memory");
     refuse("{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
            LF_ELIMIT, "");
