@@ -151,9 +151,25 @@ struct node {
 #define KNOWN_NAMES(X)                                                                                       \
     X(range)                                                                                                 \
     X(dict)                                                                                                  \
-    X(namespace) X(raise_exception) X(strftime_now) X(loop) X(caller) X(varargs) X(kwargs) X(index)          \
-        X(index0) X(revindex) X(revindex0) X(first) X(last) X(length) X(previtem) X(nextitem) X(depth)       \
-            X(depth0) X(name)
+    X(namespace)                                                                                             \
+    X(raise_exception)                                                                                       \
+    X(strftime_now)                                                                                          \
+    X(loop)                                                                                                  \
+    X(caller)                                                                                                \
+    X(varargs)                                                                                               \
+    X(kwargs)                                                                                                \
+    X(index)                                                                                                 \
+    X(index0)                                                                                                \
+    X(revindex)                                                                                              \
+    X(revindex0)                                                                                             \
+    X(first)                                                                                                 \
+    X(last)                                                                                                  \
+    X(length)                                                                                                \
+    X(previtem)                                                                                              \
+    X(nextitem)                                                                                              \
+    X(depth)                                                                                                 \
+    X(depth0)                                                                                                \
+    X(name)
 
 enum {
 #define KNOWN_ENUM(text) NAME_##text,
