@@ -58,6 +58,7 @@ typedef struct collector {
     int64_t n_resumed; /* records that were there already */
     int64_t n_started, n_written;
     lf_row *rows;   /* (batch_rows) of a prompt */
+    lf_seq **seqs;  /* (n_parallel) the running jobs' */
     lf_ids states;  /* of the record at hand, augmented */
     int64_t n_kept; /* since the start */
     int64_t start_ns, sync_ns;
@@ -227,12 +228,12 @@ done:
     return status;
 }
 
-/* The running jobs' sequences, in the engine's list. */
+/* Lists the running jobs' sequences. */
 static int list_running(const collector *c)
 {
     int n = 0;
     for (int64_t i = c->n_written; i < c->n_started; i++)
-        if (job_of(c, i)->state == JOB_RUNNING) c->engine->seqs[n++] = &job_of(c, i)->seq;
+        if (job_of(c, i)->state == JOB_RUNNING) c->seqs[n++] = &job_of(c, i)->seq;
     return n;
 }
 
@@ -254,7 +255,7 @@ static lf_status step(collector *c, lf_error *err)
     lf_step info;
     const int n = list_running(c);
     if (n == 0) return LF_OK;
-    const lf_status status = lf_round_step(c->engine->round, c->engine->seqs, n, &info, err);
+    const lf_status status = lf_round_step(c->engine->round, c->seqs, n, &info, err);
     if (status != LF_OK) return status;
     for (int64_t i = c->n_written; i < c->n_started; i++) {
         job *j = job_of(c, i);
@@ -413,7 +414,8 @@ static lf_status prepare(collector *c, lf_error *err)
     c->window = (int64_t)WINDOW_EACH * p->n_parallel;
     c->jobs = calloc((size_t)c->window, sizeof *c->jobs);
     c->rows = calloc((size_t)c->engine->batch_rows, sizeof *c->rows);
-    if (!c->jobs || !c->rows) {
+    c->seqs = calloc((size_t)p->n_parallel, sizeof *c->seqs);
+    if (!c->jobs || !c->rows || !c->seqs) {
         status = lf_fail_memory(err, "a collection", (size_t)c->window * sizeof *c->jobs);
         goto done;
     }
@@ -440,6 +442,7 @@ done:
     lf_proposer_close(c.proposer);
     free(c.jobs);
     free(c.rows);
+    free(c.seqs);
     lf_ids_free(&c.states);
     lf_prompts_free(&c.prompts);
     lf_engine_close(c.engine);
