@@ -884,12 +884,16 @@ static void test_slow_clients(void **state)
 static void test_lazy_clients(void **state)
 {
     (void)state;
-    server s = start_server("--parallel", "4");
+    const int bytes = 4096; /* that wait here; more wait with the kernel of the server */
+    server s = start_server("--parallel", "8");
     const int fd = connect_to(s.port);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
     assert_true(send_request(fd, "POST", "/v1/completions", "",
-                             ENDLESS ",\"n\":4,\"logprobs\":20,\"return_provenance\":true,\"stream\":true}"));
-    wait_metric(&s, "lookfar:request_success_total{model_name=\"tiny\",finished_reason=\"cancel\"}", 4);
+                             ENDLESS ",\"n\":8,\"logprobs\":20,\"return_provenance\":true,\"stream\":true}"));
+    wait_metric(&s, "lookfar:num_requests_running", 8);
     wait_metric(&s, "lookfar:num_requests_running", 0);
+    assert_true(metric(&s, "lookfar:request_success_total{model_name=\"tiny\",finished_reason=\"cancel\"}") >
+                0);
     (void)close(fd);
     stop_cleanly(&s);
 }
