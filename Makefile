@@ -103,7 +103,7 @@ $O/lookfar: $(APP_OBJ) $O/liblookfar.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN) $(LIBS_APP)
 
 # The parts of `lookfar eval` are tested one by one.
-$O/tests/test_eval: $(filter $O/obj/app/eval_%,$(APP_OBJ)) $O/obj/app/sha256.o
+$O/tests/test_eval: $(filter $O/obj/app/eval_%,$(APP_OBJ)) $O/obj/app/sha256.o $O/obj/app/text.o
 $O/tests/test_eval: LIBS += $(LIBS_APP)
 
 $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a

@@ -164,6 +164,12 @@ int app_run_compare(const app_compare *compare);
 /* The counts of a trajectory file (lf_distill_inspect) as a table. */
 void app_print_trajectories(FILE *f, const json_t *counts);
 
+/* Appends a whole file, "-": standard input. */
+lf_status app_read_text(lf_bytes *out, const char *path, lf_error *err);
+
+/* Appends a chat template: a file's text, or the name chatml. */
+lf_status app_read_template(lf_bytes *out, const char *arg, lf_error *err);
+
 /* Pictures by gnuplot. The terminal for a file name that ends in .png or .svg, or NULL; gnuplot's input, or NULL with a message; and
  * its end, which returns the exit status, with a message when it did not draw. */
 const char *app_gnuplot_terminal(const char *name);

@@ -192,21 +192,12 @@ done:
 
 /* ---- prompts ---- */
 
-static lf_status read_file(lf_bytes *out, const char *path, lf_error *err)
+static lf_status read_text(lf_bytes *out, const char *path, lf_error *err)
 {
-    char block[1 << 14];
-    size_t n;
-    lf_status status = LF_OK;
-    FILE *f = fopen(path, "rb");
-    if (!f) return lf_fail(err, LF_EIO, "%s: cannot open: %s", path, strerror(errno));
-    while (status == LF_OK && (n = fread(block, 1, sizeof block, f)) > 0)
-        if (!lf_bytes_append(out, block, n)) status = lf_fail_memory(err, path, out->len);
-    if (ferror(f)) status = lf_fail(err, LF_EIO, "%s: cannot read: %s", path, strerror(errno));
-    if (status == LF_OK && out->len < SAMPLE_CHARACTERS)
-        status = lf_fail(err, LF_EINVAL, "%s: found %zu bytes, expected at least %d", path, out->len,
-                         SAMPLE_CHARACTERS);
-    (void)fclose(f);
-    return status;
+    const lf_status status = app_read_text(out, path, err);
+    if (status != LF_OK || out->len >= SAMPLE_CHARACTERS) return status;
+    return lf_fail(err, LF_EINVAL, "%s: found %zu bytes, expected at least %d", path, out->len,
+                   SAMPLE_CHARACTERS);
 }
 
 static double next_share(uint64_t *state)
@@ -331,7 +322,7 @@ done:
 static lf_status run(command *c, lf_error *err)
 {
     lf_status status = LF_OK;
-    LF_TRY(read_file(&c->text, c->text_path, err));
+    LF_TRY(read_text(&c->text, c->text_path, err));
     if (c->url)
         LF_TRY(bench_parse_server(&c->server, c->url, err));
     else

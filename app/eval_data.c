@@ -2,6 +2,7 @@
  * byte for byte. Whether a question is held out is told by the SHA-256 of domain and question. */
 #include "eval.h"
 
+#include "app.h"
 #include "base/status.h"
 #include "sha256.h"
 
@@ -405,20 +406,15 @@ static lf_status load_stories(loader *l, lf_error *err)
 {
     lf_status status = LF_OK;
     lf_bytes text = {0};
-    char chunk[1 << 16];
-    size_t n;
-    FILE *f = fopen(set_path(l, "stories/tinystories_cased_2M.txt"), "r");
-    if (!f) return lf_fail(err, LF_EIO, "%s: cannot open: %s", l->path, strerror(errno));
-    while (status == LF_OK && (n = fread(chunk, 1, sizeof chunk, f)) > 0)
-        if (!lf_bytes_append(&text, chunk, n)) status = no_memory(err);
+    LF_TRY(app_read_text(&text, set_path(l, "stories/tinystories_cased_2M.txt"), err));
     const char *at = text.data, *end = text.data + text.len;
     while (status == LF_OK && at < end) {
         const char *stop = memmem(at, (size_t)(end - at), END_OF_STORY, strlen(END_OF_STORY));
         status = add_story(l, at, (size_t)((stop ? stop : end) - at), err);
         at = stop ? stop + strlen(END_OF_STORY) : end;
     }
+done:
     lf_bytes_free(&text);
-    (void)fclose(f);
     return status;
 }
 

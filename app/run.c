@@ -132,27 +132,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 /* ---- the prompt ---- */
 
-/* Appends a whole file, "-": standard input. */
-static lf_status read_text(lf_bytes *out, const char *path, lf_error *err)
-{
-    char chunk[1 << 14];
-    size_t n;
-    lf_status status = LF_OK;
-    const bool is_stdin = strcmp(path, "-") == 0;
-    FILE *f = is_stdin ? stdin : fopen(path, "rb");
-    if (!f) return lf_fail(err, LF_EIO, "%s: cannot open: %s", path, strerror(errno));
-    while (status == LF_OK && (n = fread(chunk, 1, sizeof chunk, f)) > 0)
-        if (!lf_bytes_append(out, chunk, n)) status = lf_fail_memory(err, path, out->len + n);
-    if (ferror(f)) status = lf_fail(err, LF_EIO, "%s: cannot read: %s", path, strerror(errno));
-    if (!is_stdin) (void)fclose(f);
-    return status;
-}
-
 static lf_status read_prompt(lf_bytes *out, const run_options *o, lf_error *err)
 {
     if (!o->prompt) {
         if (!o->prompt_file && o->interactive) return LF_OK; /* the first line is the prompt */
-        return read_text(out, o->prompt_file ? o->prompt_file : "-", err);
+        return app_read_text(out, o->prompt_file ? o->prompt_file : "-", err);
     }
     if (!lf_bytes_append(out, o->prompt, strlen(o->prompt)))
         return lf_fail_memory(err, "the prompt", strlen(o->prompt));
@@ -249,7 +233,7 @@ static lf_status generate(session *s, lf_error *err)
     s->log.n = 0;
     LF_TRY(tokenize(s, &s->transcript, true, &ids, &params.n_ids, err));
     if (o->prediction_path) {
-        LF_TRY(read_text(&predicted, o->prediction_path, err));
+        LF_TRY(app_read_text(&predicted, o->prediction_path, err));
         LF_TRY(tokenize(s, &predicted, false, &prediction, &params.n_prediction, err));
     }
     params.ids = ids;
@@ -366,13 +350,6 @@ static lf_status render_chat(lf_bytes *prompt, const run_options *o, const lf_en
     return status;
 }
 
-/* "chatml", or the text of a file. */
-static lf_status read_template(lf_bytes *out, const char *path, lf_error *err)
-{
-    if (strcmp(path, "chatml") != 0) return read_text(out, path, err);
-    return lf_bytes_append(out, path, strlen(path)) ? LF_OK : lf_fail_memory(err, path, strlen(path));
-}
-
 static int run_single(const run_options *o, lf_engine *engine, lf_bytes *prompt, FILE *trace, lf_error *err)
 {
     session s = {.options = o, .engine = engine, .transcript = *prompt, .text = stdout, .trace = trace};
@@ -456,7 +433,7 @@ int app_run(int argc, char **argv)
     if (o.trace_path && !trace) return EXIT_FAIL;
     lf_status status = LF_OK;
     if (!o.prompts_path && !o.messages_path) status = read_prompt(&prompt, &o, &err);
-    if (status == LF_OK && o.template_path) status = read_template(&template, o.template_path, &err);
+    if (status == LF_OK && o.template_path) status = app_read_template(&template, o.template_path, &err);
     o.engine.params.chat_template = template.data;
     if (status == LF_OK) status = app_open_engine(&engine, &o.engine, &err);
     if (status == LF_OK && o.chat) status = render_chat(&prompt, &o, engine, &err);

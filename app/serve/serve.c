@@ -34,7 +34,7 @@ typedef struct command {
     app_engine_options engine;
     app_request_options request;
     serve_options serve;
-    lf_bytes chat_template;
+    const char *template_path;
 } command;
 
 static const struct argp_option options[] = {
@@ -64,21 +64,6 @@ static void add_key(serve_options *o, const char *key, size_t len, struct argp_s
     if (len == 0) app_usage_error(state, "--api-key: found an empty key");
     o->keys[o->n_keys] = lf_strndup(key, len);
     if (!o->keys[o->n_keys++]) app_usage_error(state, "--api-key: out of memory");
-}
-
-/* A template's name, or the text of its file. */
-static const char *read_template(lf_bytes *out, const char *arg, struct argp_state *state)
-{
-    char block[1 << 12];
-    size_t n;
-    if (strcmp(arg, "chatml") == 0) return arg;
-    FILE *f = fopen(arg, "r");
-    while (f && (n = fread(block, 1, sizeof block, f)) > 0)
-        if (!lf_bytes_append(out, block, n)) app_usage_error(state, "--chat-template: out of memory");
-    if (!f || ferror(f)) app_usage_error(state, "--chat-template: %s: cannot read: %s", arg, strerror(errno));
-    (void)fclose(f);
-    if (out->len == 0) app_usage_error(state, "--chat-template: %s: found nothing, expected a template", arg);
-    return out->data;
 }
 
 /* Keys of a file: lines, but for empty ones and comments. */
@@ -132,9 +117,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPT_GRACE: o->grace_seconds = app_parse_float(state, "--grace", arg, 0, 1e5); return 0;
     case OPT_PREFIX: o->metrics_prefix = arg; return 0;
-    case OPT_TEMPLATE:
-        c->engine.params.chat_template = read_template(&c->chat_template, arg, state);
-        return 0;
+    case OPT_TEMPLATE: c->template_path = arg; return 0;
     case ARGP_KEY_END:
         if (c->request.grammar.is_set)
             app_usage_error(state, "found a form of output, expected it in requests (response_format)");
@@ -186,6 +169,9 @@ static lf_status serve(command *c, const sigset_t *outside, lf_error *err)
     lf_status status = LF_OK;
     serve_runner *runner = NULL;
     serve_server server = {.epoll_fd = -1, .listen_fd = -1};
+    lf_bytes template = {0};
+    if (c->template_path) LF_TRY(app_read_template(&template, c->template_path, err));
+    c->engine.params.chat_template = template.data;
     LF_TRY(serve_runner_start(&runner, open_engine, c, err));
     LF_TRY(serve_server_open(&server, &c->serve, runner, err));
     print_address(&server);
@@ -196,6 +182,7 @@ done:
     serve_server_close(&server);
     serve_runner_stop(runner);
     serve_job_free_all(&server);
+    lf_bytes_free(&template);
     return status;
 }
 
@@ -240,6 +227,5 @@ int app_serve(int argc, char **argv)
     const lf_status status = serve(&c, &outside, &err);
     for (int i = 0; i < c.serve.n_keys; i++) free(c.serve.keys[i]);
     free(name);
-    lf_bytes_free(&c.chat_template);
     return status == LF_OK ? 0 : app_fail(&err);
 }

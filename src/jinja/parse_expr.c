@@ -335,7 +335,8 @@ static node *parse_product(parser *p)
 {
     node *n = parse_pow(p);
     while (n && is_op(p->at, "*/%", OP_FLOORDIV, OP_FLOORDIV)) {
-        const int op = p->at++->op;
+        const int op = p->at->op;
+        p->at++;
         n = binary(p, N_BINARY, op, n, parse_pow(p));
     }
     return n;
@@ -356,7 +357,8 @@ static node *parse_sum(parser *p)
 {
     node *n = parse_concat(p);
     while (n && is_op(p->at, "+-", 0, 0)) {
-        const int op = p->at++->op;
+        const int op = p->at->op;
+        p->at++;
         n = binary(p, N_BINARY, op, n, parse_concat(p));
     }
     return n;
