@@ -82,6 +82,9 @@ typedef struct lf_engine_params {
     lf_dtype kv_dtype;      /* f32, f16, bf16 (the default) or q8_0 */
     int weight_dtype;  /* an lf_dtype to convert every matrix to while loading, or -1: as the file has them */
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
+    /* a smaller model with the same vocabulary, for the proposers "draft" and "auto"; NULL: none */
+    const char *draft_path;
+    int draft_window; /* how many of the last positions it sees; 0: 512, or what it was made for if that is less */
     lf_progress_fn progress; /* while loading; may be NULL */
     void *progress_cookie;
 } lf_engine_params;
@@ -103,6 +106,8 @@ typedef struct lf_engine_info {
     int n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, n_vocab;
     int n_ctx, n_seqs, n_threads;
     size_t weight_bytes, kv_bytes, buffer_bytes;
+    size_t draft_bytes; /* the draft model with its cache and buffers */
+    int draft_window;   /* 0: there is no draft model */
     double load_seconds;
 } lf_engine_info;
 
@@ -188,8 +193,11 @@ typedef struct lf_request_params {
     int n_stop;
 
     /* how it gets there: these change the number of passes and nothing else */
-    const char
-        *proposer; /* "none", "ngram", "jacobi", "sparse", or "auto": the engine chooses in each round */
+    /* "none", "ngram", "jacobi", "sparse", "draft" (the engine needs a draft model), or "auto": the engine chooses in each
+     * round */
+    const char *proposer;
+    /* sparse, draft: "single" (the default), a pass for each candidate, or "jacobi", iterations over all; the same ones */
+    const char *drafting;
     const char *selection; /* sparse: "window", "snap" or "verify" (the default); see docs/DECODERS.md */
     int sparse_budget;     /* sparse: positions to draft over; 0: max(256, 6 % of the sequence) */
     int draft_max;         /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
@@ -218,6 +226,7 @@ typedef struct lf_request_result {
     int cached_tokens; /* of the prompt, taken from the prefix cache */
     int output_tokens; /* an end-of-sequence token that ended the output is not counted */
     int passes;        /* target passes that emitted tokens, the confirming ones included */
+    int draft_passes;  /* passes of "sparse", "draft" and "auto" that drafted candidates of it */
     int proposed;      /* candidates verified */
     int accepted;      /* of those, emitted */
     /* As CLLM counts them (jacobi; docs/DECODERS.md): the mean of the tokens that become right in a pass, a last pass that

@@ -71,6 +71,8 @@ static lf_status check_params(const lf_engine_params *p, lf_error *err)
         return lf_fail(err, LF_EINVAL, "sequences: found %d, expected 1 to %d and at most the batch size, %d",
                        p->n_seqs, SEQS_MAX, p->batch_rows);
     if (p->n_ctx < 0) return lf_fail(err, LF_EINVAL, "context size: found %d, expected 0 or more", p->n_ctx);
+    if (p->draft_window < 0)
+        return lf_fail(err, LF_EINVAL, "draft window: found %d, expected 0 or more", p->draft_window);
     if (p->n_threads < 0 || p->n_threads > LF_THREADS_MAX)
         return lf_fail(err, LF_EINVAL, "threads: found %d, expected 0 to %d", p->n_threads, LF_THREADS_MAX);
     if (p->weight_dtype < -1 || p->weight_dtype >= LF_DTYPE_COUNT)
@@ -110,13 +112,15 @@ static lf_status plan_memory(lf_engine *e, const lf_engine_params *p, const lf_s
                                                  e->batch_rows, e->logits_max);
     const size_t available = lf_memory_available();
     if (!fits || !lf_add_size(e->info.weight_bytes, e->info.kv_bytes, &total) ||
-        !lf_add_size(total, e->info.buffer_bytes, &total) || total > available)
+        !lf_add_size(total, e->info.buffer_bytes, &total) ||
+        !lf_add_size(total, e->info.draft_bytes, &total) || total > available)
         return lf_fail(
             err, LF_ELIMIT,
-            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %d x %d positions and %.2f GiB for buffers; "
-            "%.2f GiB are available",
+            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %d x %d positions, %.2f GiB for buffers and "
+            "%.2f GiB for a draft model; %.2f GiB are available",
             source->path, (double)e->info.weight_bytes / 0x1p30, (double)e->info.kv_bytes / 0x1p30, e->n_seqs,
-            e->info.n_ctx, (double)e->info.buffer_bytes / 0x1p30, (double)available / 0x1p30);
+            e->info.n_ctx, (double)e->info.buffer_bytes / 0x1p30, (double)e->info.draft_bytes / 0x1p30,
+            (double)available / 0x1p30);
     return LF_OK;
 }
 
@@ -130,19 +134,22 @@ static bool gguf_has_tokenizer(const lf_gguf *g)
 }
 
 /* A model without a tokenizer still runs on ids; one whose tokenizer does not fit its embedding does not. */
-static lf_status open_tokenizer(lf_engine *e, const lf_source *source, lf_error *err)
+lf_status lf_engine_read_tokenizer(lf_tokenizer **out, const lf_source *source, lf_error *err)
 {
     lf_error tokenizer_err;
+    *out = NULL;
     if (source->form == LF_NAMES_GGUF && !gguf_has_tokenizer(source->gguf)) return LF_OK;
     const lf_status status = source->form == LF_NAMES_HF
-                                 ? lf_tokenizer_from_dir(&e->tokenizer, source->path, &tokenizer_err)
-                                 : lf_tokenizer_from_gguf(&e->tokenizer, source->gguf, &tokenizer_err);
+                                 ? lf_tokenizer_from_dir(out, source->path, &tokenizer_err)
+                                 : lf_tokenizer_from_gguf(out, source->gguf, &tokenizer_err);
     if (status == LF_EIO) return LF_OK;
     if (status != LF_OK) return lf_fail(err, status, "%s", tokenizer_err.text);
-    if (lf_tokenizer_n_vocab(e->tokenizer) > source->config.n_vocab)
-        return lf_fail(err, LF_EFORMAT, "%s: the tokenizer has %d tokens, the embedding %d rows",
-                       source->path, lf_tokenizer_n_vocab(e->tokenizer), source->config.n_vocab);
-    return LF_OK;
+    const int n_vocab = lf_tokenizer_n_vocab(*out);
+    if (n_vocab <= source->config.n_vocab) return LF_OK;
+    lf_tokenizer_free(*out);
+    *out = NULL;
+    return lf_fail(err, LF_EFORMAT, "%s: the tokenizer has %d tokens, the embedding %d rows", source->path,
+                   n_vocab, source->config.n_vocab);
 }
 
 static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_source *source, lf_error *err)
@@ -157,14 +164,16 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
                        (unsigned)p->kv_dtype < LF_DTYPE_COUNT ? lf_dtype_name(p->kv_dtype)
                                                               : "an unknown one");
     LF_TRY(choose_ctx(e, p, source, err));
+    LF_TRY(lf_engine_plan_draft(e, p, c, err));
     LF_TRY(plan_memory(e, p, source, &shape, err));
-    LF_TRY(open_tokenizer(e, source, err));
+    LF_TRY(lf_engine_read_tokenizer(&e->tokenizer, source, err));
     LF_TRY(lf_model_load(&e->model, source, e->threads, &load, err));
     LF_TRY(lf_kv_pool_create(&e->pool, &shape, e->n_seqs * lf_pages_for(e->info.n_ctx), err));
     LF_TRY(lf_prefix_create(&e->prefix, e->pool, err));
     LF_TRY(lf_forward_create(&e->forward, &e->model, &e->kernels, e->threads, &shape.layout, e->batch_rows,
                              e->logits_max, err));
     LF_TRY(lf_round_create(&e->round, e->forward, c, e->n_seqs, e->batch_rows, e->logits_max, err));
+    LF_TRY(lf_engine_open_draft(e, p, err));
 done:
     return status;
 }
@@ -212,6 +221,7 @@ void lf_engine_close(lf_engine *e)
     if (!e) return;
     while (e->requests) lf_request_cancel(e->requests); /* the caller still frees them */
     for (int i = 0; i < LF_PROPOSER_COUNT; i++) lf_proposer_close(e->proposers[i]);
+    lf_engine_close_draft(e);
     lf_round_free(e->round);
     lf_forward_free(e->forward);
     lf_prefix_free(e->prefix);

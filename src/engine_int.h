@@ -52,6 +52,18 @@ struct lf_request {
     int64_t submitted_ns, admitted_ns, prefilled_ns, finished_ns;
 };
 
+/* A smaller model that drafts; all zero where there is none. */
+typedef struct lf_engine_draft {
+    lf_source source; /* while the engine is being opened */
+    lf_kv_shape shape;
+    int n_pages;
+    lf_model model;
+    lf_kv_pool *pool;
+    lf_forward *forward; /* NULL: there is no draft model */
+    lf_cost cost;        /* of its passes, measured for the proposer `auto` */
+    lf_draft_env env;
+} lf_engine_draft;
+
 struct lf_engine {
     lf_kernels kernels;
     lf_threads *threads;
@@ -61,6 +73,7 @@ struct lf_engine {
     lf_prefix *prefix;
     lf_forward *forward;
     lf_round *round;
+    lf_engine_draft draft;
     lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
     lf_cost cost;                              /* of passes, measured for the proposer `auto` */
     lf_request *requests;                      /* every unfinished one, oldest first */
@@ -79,6 +92,16 @@ lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids,
  * no text. */
 lf_status lf_append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
                          lf_error *err);
+
+/* The draft model, if the parameters name one: what it takes (info.draft_bytes, info.draft_window) for a target of this config;
+ * loading it, once the target has its tokenizer; giving it back, which is fine at any time. */
+lf_status lf_engine_plan_draft(lf_engine *e, const lf_engine_params *p, const lf_config *target,
+                               lf_error *err);
+lf_status lf_engine_open_draft(lf_engine *e, const lf_engine_params *p, lf_error *err);
+void lf_engine_close_draft(lf_engine *e);
+
+/* The tokenizer of a model, or NULL when it has none. */
+lf_status lf_engine_read_tokenizer(lf_tokenizer **out, const lf_source *source, lf_error *err);
 
 /* Pages that a sequence of n positions can come to hold: those of its positions, and one for the copy of a shared page. */
 int lf_pages_for(int n_positions);

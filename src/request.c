@@ -21,6 +21,7 @@ void lf_request_params_init(lf_request_params *p)
                              .repeat_last_n = 64,
                              .top_p = 1.0f,
                              .proposer = "none",
+                             .drafting = "single",
                              .draft_max = 8,
                              .selection = "verify"};
 }
@@ -48,6 +49,14 @@ static int find_selection(const char *name)
     return -1;
 }
 
+static int find_drafting(const char *name)
+{
+    static const char *const names[] = {"single", "jacobi"};
+    for (int i = 0; name && i < LF_DRAFTING_COUNT; i++)
+        if (strcmp(name, names[i]) == 0) return i;
+    return -1;
+}
+
 static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf_error *err)
 {
     lf_status status = LF_OK;
@@ -62,8 +71,12 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf
     if (p->n_predict < -1)
         return lf_fail(err, LF_EINVAL, "n_predict: found %d, expected -1 or more", p->n_predict);
     if (!p->proposer || lf_proposer_find(p->proposer) < -1)
-        return lf_fail(err, LF_EINVAL, "proposer: found \"%s\", expected none, ngram, jacobi, sparse or auto",
+        return lf_fail(err, LF_EINVAL,
+                       "proposer: found \"%s\", expected none, ngram, jacobi, sparse, draft or auto",
                        p->proposer ? p->proposer : "");
+    if (find_drafting(p->drafting) < 0)
+        return lf_fail(err, LF_EINVAL, "drafting: found \"%s\", expected single or jacobi",
+                       p->drafting ? p->drafting : "");
     if (find_selection(p->selection) < 0)
         return lf_fail(err, LF_EINVAL, "selection: found \"%s\", expected window, snap or verify",
                        p->selection ? p->selection : "");
@@ -149,6 +162,7 @@ static void set_seq(lf_request *r, const lf_request_params *p)
                                                                             : n_ctx + 1;
     seq->n_prompt = n_prompt;
     seq->draft_max = r->proposer ? p->draft_max : 0;
+    seq->drafting = (lf_drafting)find_drafting(p->drafting);
     seq->selection = (lf_selection)find_selection(p->selection);
     seq->sparse_budget = p->sparse_budget;
     seq->pick = (lf_pick_params){.temperature = p->temperature,
@@ -192,8 +206,9 @@ static lf_status find_proposer(lf_proposer **out, lf_engine *e, const char *name
                                  .threads = e->threads,
                                  .n_ctx = e->info.n_ctx,
                                  .seqs_max = e->n_seqs,
-                                 .pool = e->pool,
                                  .rows_max = e->logits_max,
+                                 .draft = e->draft.forward ? &e->draft.env : NULL,
+                                 .pool = e->pool,
                                  .cost = &e->cost,
                                  .profile_seconds = PROFILE_SECONDS};
     *out = NULL;
@@ -601,6 +616,7 @@ void lf_request_get_result(const lf_request *r, lf_request_result *result)
         .cached_tokens = r->cached_tokens,
         .output_tokens = (int)r->ids.len,
         .passes = r->seq.passes,
+        .draft_passes = r->seq.draft_passes,
         .proposed = r->seq.proposed,
         .accepted = r->seq.accepted,
         .fast_forwarded = n_states > 0 ? (double)n_emitted / n_states : 0,
