@@ -38,6 +38,7 @@ CFLAGS   := -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -ffp-cont
 CPPFLAGS := -Iinclude -Isrc -MMD -MP $(if $(SAN),-DLF_TESTS_SHORT)
 LIBS     := -ljansson -lpcre2-8 -lutf8proc -lm -pthread
 LIBS_TRAIN := -ldnnl -fopenmp
+LIBS_APP := -lmicrohttpd
 
 # Fuzzers parse files and run no kernels, whose unrolled bodies take clang many minutes with both sanitizers.
 ifeq ($(VARIANT),fuzz)
@@ -48,7 +49,7 @@ AVX2     := -mavx2 -mfma -mf16c
 AVX512   := $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 
 LIB_SRC  := $(sort $(wildcard src/*.c src/*/*.c src/*/*/*.c))
-APP_SRC  := $(sort $(wildcard app/*.c bench/*.c))
+APP_SRC  := $(sort $(wildcard app/*.c app/serve/*.c bench/*.c))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard fuzz/fuzz_*.c))
 # Under tsan only what starts threads: the rest has no races to find and takes ten times as long.
@@ -64,7 +65,7 @@ HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out tests/test_%.c,$(wildcard tes
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)
 FUZZERS  := $(FUZZ_SRC:fuzz/%.c=$O/fuzz/%)
 
-.PHONY: all lib tests check test demo asan ubsan tsan fuzz fuzzers bench lint format oracle install help clean compile_commands.json
+.PHONY: all lib tests check test demo asan ubsan tsan mutants fuzz fuzzers bench lint format oracle test-serve install help clean compile_commands.json
 .SECONDARY:
 
 all: $O/lookfar lib
@@ -82,6 +83,9 @@ $O/obj/src/train/x86/%_avx2.o: CFLAGS += $(AVX2)
 $O/obj/src/train/x86/%_avx512.o: CFLAGS += $(AVX512)
 $O/obj/src/train/x86/%_avx512bf16.o: CFLAGS += $(AVX512) -mavx512bf16
 
+# The page lies in the program (.incbin).
+$O/obj/app/serve/page.o: $(wildcard app/serve/page/*)
+
 $O/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
@@ -96,7 +100,7 @@ $O/liblookfar-train.so: $(LIB_OBJ) tools/exports_train.map
 	$(CC) $(CFLAGS) -shared -Wl,-soname,$(@F).0 -Wl,--version-script=tools/exports_train.map -o $@ $(LIB_OBJ) $(LIBS) $(LIBS_TRAIN)
 
 $O/lookfar: $(APP_OBJ) $O/liblookfar.a
-	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN)
+	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN) $(LIBS_APP)
 
 $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 	@mkdir -p $(@D)
@@ -106,6 +110,9 @@ $O/fuzz/%: $O/obj/fuzz/%.o $O/liblookfar.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
+# What this one fuzzes is the command's.
+$O/fuzz/fuzz_request: $O/obj/app/serve/call.o $O/obj/app/serve/error.o
+
 tests: $(TESTS) $O/lookfar lib
 
 fuzzers: $(FUZZERS)
@@ -114,12 +121,14 @@ fuzzers: $(FUZZERS)
 
 JOBS := $(shell nproc)
 MODEL ?= $(firstword $(wildcard models/*.gguf $(LOOKFAR_DATA)/models/hf/stories260K))
-PROMPT ?= Once upon a time, there was a little
+PROMPT ?= It was late in the evening when
+# The model writes a long text, and goes on from there in a batch: plainly, then with guesses.
+DEMO ?= --write 8000 --parallel 8 -n 128 --temp 0.8 --seed 1
 
-demo: setup-build ## run the model that ships with the project (or MODEL=PATH)
+demo: setup-build ## let the model that ships with the project (or MODEL=PATH) write, plainly and with guesses
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@[ -n "$(MODEL)" ] || { echo "make demo: no model here yet; give one: make demo MODEL=PATH"; exit 1; }
-	$O/lookfar run -m "$(MODEL)" -p "$(PROMPT)" -n 200
+	$O/lookfar run -m "$(MODEL)" -p "$(PROMPT)" --compare $(DEMO)
 
 test: setup-build setup-test ## install what is missing, build, run every test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
@@ -131,6 +140,9 @@ check: ## run the tests that are built
 asan ubsan tsan: setup-build setup-test ## run the tests under a sanitizer
 	@$(MAKE) --no-print-directory -s -j$(JOBS) VARIANT=$@ tests
 	@$(MAKE) --no-print-directory VARIANT=$@ check
+
+mutants: setup-build setup-test ## plant known bugs and see the tests fail
+	@sh tools/mutants.sh
 
 FUZZ_SECONDS ?= 60
 fuzz: setup-build setup-fuzz ## fuzz every parser for FUZZ_SECONDS each
@@ -150,6 +162,10 @@ format: setup-lint ## format the sources in place
 oracle: setup-build setup-oracle ## compare live with PyTorch, transformers, tokenizers, gguf
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all tests
 	sh tests/oracle/run.sh
+
+test-serve: setup-build setup-serve ## the openai client, schemathesis and a browser against lookfar serve
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	sh tests/serve/run.sh "$(MODEL)"
 
 setup-%:
 	@sh tools/setup.sh $*

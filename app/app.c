@@ -175,13 +175,26 @@ void app_catch_interrupt(void)
 
 /* ---- engine options ---- */
 
-enum { OPT_KV = 0x100, OPT_WEIGHTS, OPT_CPU_MASK, OPT_PIN, OPT_DRAFT_MODEL, OPT_DRAFT_WINDOW };
+enum {
+    OPT_KV = 0x100,
+    OPT_WEIGHTS,
+    OPT_CPU_MASK,
+    OPT_PIN,
+    OPT_PREFILL,
+    OPT_PAGES,
+    OPT_DRAFT_MODEL,
+    OPT_DRAFT_WINDOW
+};
 
 static const struct argp_option engine_options[] = {
     {"model", 'm', "PATH", 0, "model: a .gguf file, or a Hugging Face folder", 0},
     {"ctx-size", 'c', "N", 0, "positions of the context (default: what the model was made for)", 0},
     {"threads", 't', "N", 0, "threads (default: one for each processor)", 0},
     {"batch-size", 'b', "N", 0, "rows of one pass: prompts are read in chunks of this (default: 512)", 0},
+    {"prefill-rows", OPT_PREFILL, "N", 0,
+     "rows of prompts in a pass that others decode in (default: a quarter of the batch size)", 0},
+    {"cache-pages", OPT_PAGES, "N", 0,
+     "pages of the KV cache, 128 positions each (default: the whole context of each request)", 0},
     {"cache-type", OPT_KV, "TYPE", 0, "type of the KV cache: f32, f16, bf16 (default) or q8_0", 0},
     {"weight-type", OPT_WEIGHTS, "TYPE", 0, "convert the weights to this type while loading", 0},
     {"cpu-mask", OPT_CPU_MASK, "LEVEL", 0,
@@ -203,6 +216,10 @@ static error_t parse_engine_option(int key, char *arg, struct argp_state *state)
     case 'c': o->params.n_ctx = (int)app_parse_int(state, "--ctx-size", arg, 0, 1 << 26); return 0;
     case 't': o->params.n_threads = (int)app_parse_int(state, "--threads", arg, 0, 256); return 0;
     case 'b': o->params.batch_rows = (int)app_parse_int(state, "--batch-size", arg, 1, 1 << 16); return 0;
+    case OPT_PREFILL:
+        o->params.prefill_rows = (int)app_parse_int(state, "--prefill-rows", arg, 0, 1 << 16);
+        return 0;
+    case OPT_PAGES: o->params.n_pages = (int)app_parse_int(state, "--cache-pages", arg, 0, 1 << 24); return 0;
     case OPT_KV: o->params.kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
     case OPT_WEIGHTS: o->params.weight_dtype = (int)app_parse_dtype(state, "--weight-type", arg); return 0;
     case OPT_CPU_MASK: o->params.cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
@@ -250,6 +267,13 @@ FILE *app_open_json(const char *path)
 {
     if (strcmp(path, "-") == 0) return stdout;
     FILE *f = fopen(path, "w");
+    if (!f) (void)fail_json(path);
+    return f;
+}
+
+FILE *app_append_json(const char *path)
+{
+    FILE *f = fopen(path, "a");
     if (!f) (void)fail_json(path);
     return f;
 }

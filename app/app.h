@@ -2,6 +2,7 @@
 #ifndef LF_APP_APP_H
 #define LF_APP_APP_H
 
+#include "base/mem.h"
 #include "lookfar.h"
 
 #include <argp.h>
@@ -15,6 +16,7 @@ enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 typedef int app_command_fn(int argc, char **argv);
 
 int app_run(int argc, char **argv);
+int app_serve(int argc, char **argv);
 int app_inspect(int argc, char **argv);
 int app_convert(int argc, char **argv);
 int app_quantize(int argc, char **argv);
@@ -72,8 +74,21 @@ void app_catch_interrupt(void);
  * the reference and returns 0 or, with a message, EXIT_FAIL; closing (NULL is fine) returns `code`, or EXIT_FAIL with a
  * message when `code` is 0 and not everything could be written. */
 FILE *app_open_json(const char *path);
+FILE *app_append_json(const char *path); /* likewise, to what the file has */
 int app_write_json(FILE *f, const char *path, json_t *object);
 int app_close_json(FILE *f, const char *path, int code);
+
+/* What the output may say, as the options have it; and its compilation into params->grammar, the caller's to free. */
+enum { APP_CHOICE_MAX = 256 };
+typedef struct app_grammar_options {
+    bool is_set;
+    lf_grammar_kind kind;
+    const char *text; /* a schema or its file, or a regular expression */
+    const char *choices[APP_CHOICE_MAX];
+    int n_choices;
+} app_grammar_options;
+lf_status app_compile_grammar(lf_grammar **out, lf_engine *engine, const app_grammar_options *options,
+                              lf_error *err);
 
 /* Options of a request; give this as a child to argp. Its input is an app_request_options. */
 enum { APP_BIAS_MAX = 256 };
@@ -81,6 +96,7 @@ typedef struct app_request_options {
     lf_request_params params; /* lf_request_params_init before parsing */
     lf_bias bias[APP_BIAS_MAX];
     const char *stop[LF_STOP_LIMIT];
+    app_grammar_options grammar;
 } app_request_options;
 extern const struct argp app_request_argp;
 
@@ -98,6 +114,11 @@ void app_free_token_log(app_token_log *log);
 json_t *app_result_json(const lf_request *request, const lf_request_params *params, const app_token_log *log);
 json_t *app_text_json(const char *text, size_t len);
 
+/* Appends what the model's chat template makes of one user message, or of a JSON file: a list of messages, or a whole request
+ * (lf_chat_render). */
+lf_status app_chat_message(lf_bytes *out, const lf_engine *engine, const lf_bytes *message, lf_error *err);
+lf_status app_chat_file(lf_bytes *out, const lf_engine *engine, const char *path, lf_error *err);
+
 /* lookfar run --prompts: requests from JSON lines, decoded together. Returns the exit status. */
 typedef struct app_batch {
     lf_engine *engine;
@@ -109,7 +130,28 @@ typedef struct app_batch {
 } app_batch;
 int app_run_batch(const app_batch *batch);
 
-/* A line of --trace: what a pass did. */
+/* lookfar run --compare: the prompt continued by several requests, plainly and then with the proposer of params. Returns the exit
+ * status, EXIT_FAIL when the outputs differ. */
+typedef struct app_compare {
+    lf_engine *engine;
+    const lf_request_params *params; /* of request i with the i-th seed after theirs */
+    const char *prompt;
+    size_t prompt_len;
+    int n_write;    /* tokens that the model adds to the prompt first; fewer when the context is full */
+    int n_requests; /* at most 512 */
+    bool no_bos, quiet;
+    FILE *text;  /* where the model's text goes */
+    FILE *trace; /* or NULL */
+    FILE *json;  /* or NULL: an object for each request, those of plain decoding first */
+    const char *json_path;
+} app_compare;
+int app_run_compare(const app_compare *compare);
+
+/* A line of --trace: what a pass did, in all and for each request. */
 void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);
+
+/* Gives the engine what passes cost on this machine, for the proposer `auto`: from the user's cache folder, or measured now and
+ * kept there. A folder that cannot be read or written costs the measurement, no more. */
+lf_status app_prepare_profile(lf_engine *engine, bool quiet, lf_error *err);
 
 #endif

@@ -287,13 +287,3 @@ int app_run_batch(const app_batch *options)
     free(b.items);
     return app_close_json(b.out, options->output_path, code);
 }
-
-void app_write_trace(FILE *trace, int i_step, const lf_step_info *s)
-{
-    (void)fprintf(
-        trace,
-        "{\"step\":%d,\"requests\":%d,\"queued\":%d,\"prefill_rows\":%d,\"decode_rows\":%d,\"proposed\":%d,"
-        "\"accepted\":%d,\"emitted\":%d,\"propose_ms\":%.4f,\"forward_ms\":%.4f,\"pick_ms\":%.4f}\n",
-        i_step, s->n_requests, s->queued, s->prefill_rows, s->decode_rows, s->proposed, s->accepted,
-        s->emitted, s->propose_seconds * 1e3, s->forward_seconds * 1e3, s->pick_seconds * 1e3);
-}

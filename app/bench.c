@@ -12,7 +12,7 @@ bool app_bench_open(app_bench_output *out)
     app_progress_start(&out->progress, out->progress_text, out->quiet);
     out->table = stdout;
     if (!out->json_path) return true;
-    out->json = app_open_json(out->json_path);
+    out->json = out->append ? app_append_json(out->json_path) : app_open_json(out->json_path);
     if (out->json == stdout) out->table = stderr;
     return out->json != NULL;
 }
@@ -91,6 +91,7 @@ int app_bench(int argc, char **argv)
         {"load", app_bench_load, "gigabytes per second of loading a model, and its peak of memory"},
         {"tokenize", app_bench_tokenize, "megabytes of text per second into tokens"},
         {"train", app_bench_train, "tokens per second of training"},
+        {"serve", app_bench_serve, "a server under load: times to and between tokens, by request rate"},
         {"magicdec", app_bench_magicdec, "speculation over plain decoding, by batch and context"},
     };
     enum { N_KINDS = sizeof kinds / sizeof *kinds };

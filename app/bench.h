@@ -15,11 +15,13 @@ int app_bench_load(int argc, char **argv);
 int app_bench_tokenize(int argc, char **argv);
 int app_bench_train(int argc, char **argv);
 int app_bench_magicdec(int argc, char **argv);
+int app_bench_serve(int argc, char **argv);
 
 /* Where the results of a run go: rows of a table, and JSON lines. */
 typedef struct app_bench_output {
     const char *json_path; /* of --json, or NULL */
     bool quiet;
+    bool append;         /* to what the file of --json has */
     FILE *json, *table;  /* standard output, unless JSON has that */
     bool has_head, told; /* told: standard error has the reason of a failure already */
     app_progress progress;

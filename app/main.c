@@ -12,6 +12,7 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"run", app_run, "generate text from a prompt"},
+    {"serve", app_serve, "serve a model by OpenAI's HTTP API, with a page to chat"},
     {"inspect", app_inspect, "show what a model file holds and what it takes to run"},
     {"convert", app_convert, "write a GGUF file from a Hugging Face folder or a llama2.c file"},
     {"quantize", app_quantize, "write a GGUF file with other element types"},

@@ -1,6 +1,6 @@
-/* lookfar plot: the curves of training runs, drawn by gnuplot from their logs. Above, training and validation loss over tokens;
- * below, the loss by position in the last validation of each run. */
-#include "app.h"
+/* lookfar plot: pictures by gnuplot. Of the logs of training runs: above, training and validation loss over tokens; below, the loss by
+ * position in the last validation of each run. Of results of `bench magicdec`: plot_grid.c. */
+#include "plot.h"
 
 #include "base/mem.h"
 
@@ -82,16 +82,16 @@ static bool add_validation(curves *c, double tokens, const json_t *object)
 }
 
 /* A line of a log; lines of other kinds are passed over. false: no memory. */
-static bool add_line(curves *c, const json_t *object)
+static bool add_line(void *cookie, const json_t *object)
 {
+    curves *c = cookie;
     const double tokens = json_number_value(json_object_get(object, "tokens"));
     if (json_object_get(object, "valid_loss")) return add_validation(c, tokens, object);
     const json_t *loss = json_object_get(object, "loss");
     return !loss || add_step(c, tokens, json_number_value(loss));
 }
 
-/* Reads every line, or, to choose the stride, only counts them (c is NULL). Returns the number of lines, or -1 with a message. */
-static int read_log(curves *c, const char *path)
+int plot_read_lines(const char *path, plot_line_fn *on_line, void *cookie)
 {
     char *line = NULL;
     size_t cap = 0;
@@ -104,11 +104,9 @@ static int read_log(curves *c, const char *path)
     }
     while (ok && getline(&line, &cap, f) > 0) {
         n_lines++;
-        if (!c) continue;
         json_error_t error;
         json_t *object = json_loads(line, 0, &error);
-        /* A run that was killed may have left a last line that is not whole. */
-        if (object && !add_line(c, object)) ok = false;
+        if (object && !on_line(cookie, object)) ok = false;
         if (!object && !feof(f) && fgetc(f) != EOF) {
             (void)fprintf(stderr, "lookfar: %s: line %d: %s\n", path, n_lines, error.text);
             ok = false;
@@ -120,15 +118,21 @@ static int read_log(curves *c, const char *path)
     return ok ? n_lines : -1;
 }
 
+static bool count_line(void *cookie, const json_t *object)
+{
+    (void)cookie, (void)object;
+    return true;
+}
+
 static int read_curves(curves *c, const char *path)
 {
-    const int n_lines = read_log(NULL, path);
+    const int n_lines = plot_read_lines(path, count_line, NULL);
     if (n_lines < 0) return EXIT_FAIL;
     c->stride = 1 + n_lines / POINTS_MAX;
     (void)snprintf(c->title, sizeof c->title, "%.120s", path);
     for (char *at = c->title; *at; at++)
         if (*at == '\'' || *at == '\n') *at = ' '; /* a title is quoted */
-    if (read_log(c, path) < 0) return EXIT_FAIL;
+    if (plot_read_lines(path, add_line, c) < 0) return EXIT_FAIL;
     if (c->n_points > 0) return 0;
     (void)fprintf(stderr, "lookfar: %s: found no step of a training run\n", path);
     return EXIT_FAIL;
@@ -150,8 +154,7 @@ static void write_script(FILE *f, const plot_options *o, const curves *list)
         write_blocks(f, &list[i], i);
         has_buckets = has_buckets || list[i].buckets.len > 0;
     }
-    (void)fprintf(f, "set terminal %s\nset output '%s'\nset grid\nset ylabel 'loss, nats per token'\n",
-                  terminal_for(o->output), o->output);
+    (void)fprintf(f, "set grid\nset ylabel 'loss, nats per token'\n");
     if (has_buckets) (void)fprintf(f, "set multiplot layout 2,1\n");
     (void)fprintf(f, "set xlabel 'tokens'\nset format x '%%.0s%%c'\nplot ");
     for (int i = 0; i < o->n_paths; i++) {
@@ -168,23 +171,64 @@ static void write_script(FILE *f, const plot_options *o, const curves *list)
     (void)fprintf(f, "\nunset multiplot\n");
 }
 
-static int draw(const plot_options *o, const curves *list)
+FILE *plot_begin(const char *output)
 {
     (void)signal(SIGPIPE, SIG_IGN); /* gnuplot's exit status says what happened */
     FILE *f = popen("gnuplot", "w");
-    if (!f) {
+    if (f)
+        (void)fprintf(f, "set terminal %s\nset output '%s'\n", terminal_for(output), output);
+    else
         (void)fprintf(stderr, "lookfar: gnuplot: cannot start: %s\n", strerror(errno));
-        return EXIT_FAIL;
-    }
-    write_script(f, o, list);
+    return f;
+}
+
+int plot_end(FILE *f, const char *output)
+{
     (void)fputc('\n', f);
     const int status = pclose(f);
     if (status == 0) return 0;
     if (WIFEXITED(status) && WEXITSTATUS(status) == GNUPLOT_MISSING)
         (void)fprintf(stderr, "lookfar: gnuplot: not found; install it to draw (Debian: gnuplot-nox)\n");
     else
-        (void)fprintf(stderr, "lookfar: %s: gnuplot could not draw it\n", o->output);
+        (void)fprintf(stderr, "lookfar: %s: gnuplot could not draw it\n", output);
     return EXIT_FAIL;
+}
+
+static int draw(const plot_options *o, const curves *list)
+{
+    FILE *f = plot_begin(o->output);
+    if (!f) return EXIT_FAIL;
+    write_script(f, o, list);
+    return plot_end(f, o->output);
+}
+
+/* Whether a file begins with a result of `bench magicdec`. What cannot be read is told of when it is drawn. */
+static bool has_results(const char *path)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    FILE *f = fopen(path, "r");
+    json_t *object = f && getline(&line, &cap, f) > 0 ? json_loads(line, 0, NULL) : NULL;
+    const bool found = object && plot_is_result(object);
+    json_decref(object);
+    free(line);
+    if (f) (void)fclose(f);
+    return found;
+}
+
+/* Draws the curves of training runs. */
+static int plot_runs(const plot_options *o)
+{
+    curves list[LOGS_MAX] = {0};
+    int code = 0;
+    for (int i = 0; code == 0 && i < o->n_paths; i++) code = read_curves(&list[i], o->paths[i]);
+    if (code == 0) code = draw(o, list);
+    for (int i = 0; i < o->n_paths; i++) {
+        lf_bytes_free(&list[i].train);
+        lf_bytes_free(&list[i].valid);
+        lf_bytes_free(&list[i].buckets);
+    }
+    return code;
 }
 
 int app_plot(int argc, char **argv)
@@ -192,23 +236,19 @@ int app_plot(int argc, char **argv)
     static const struct argp_option options[] = {{"output", 'o', "FILE", 0, "the picture: .png or .svg", 0},
                                                  {0}};
     static const struct argp argp = {
-        options, parse_option, "LOG...", "Draws the loss curves of training runs from their log.jsonl.",
-        NULL,    NULL,         NULL};
+        options,
+        parse_option,
+        "LOG...",
+        "Draws the loss curves of training runs from their log.jsonl, or the results that `bench magicdec --json` wrote.",
+        NULL,
+        NULL,
+        NULL};
     plot_options o = {0};
-    curves list[LOGS_MAX] = {0};
-    int code = 0;
     app_parse_args(&argp, argc, argv, &o);
     if (!terminal_for(o.output) || strchr(o.output, '\'')) {
         (void)fprintf(stderr, "lookfar: plot: -o: found \"%s\", expected a name that ends in .png or .svg\n",
                       o.output);
-        code = EXIT_USAGE;
+        return EXIT_USAGE;
     }
-    for (int i = 0; code == 0 && i < o.n_paths; i++) code = read_curves(&list[i], o.paths[i]);
-    if (code == 0) code = draw(&o, list);
-    for (int i = 0; i < o.n_paths; i++) {
-        lf_bytes_free(&list[i].train);
-        lf_bytes_free(&list[i].valid);
-        lf_bytes_free(&list[i].buckets);
-    }
-    return code;
+    return has_results(o.paths[0]) ? plot_grid(o.paths, o.n_paths, o.output) : plot_runs(&o);
 }

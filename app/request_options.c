@@ -24,6 +24,10 @@ enum {
     OPT_BUDGET,
     OPT_LOGPROBS,
     OPT_NO_CACHE,
+    OPT_JSON_OBJECT,
+    OPT_JSON_SCHEMA,
+    OPT_REGEX,
+    OPT_CHOICE,
 };
 
 static const struct argp_option options[] = {
@@ -45,9 +49,13 @@ static const struct argp_option options[] = {
     {"seed", 's', "N", 0,
      "seed of the noise at a temperature above 0 (default: 0); the same seed gives the same text", 0},
     {"ignore-eos", OPT_IGNORE_EOS, NULL, 0, "do not stop at an end-of-sequence token", 0},
+    {"json-object", OPT_JSON_OBJECT, NULL, 0, "the output is a JSON object", 0},
+    {"json-schema", OPT_JSON_SCHEMA, "FILE|TEXT", 0, "the output is JSON that satisfies a schema", 0},
+    {"regex", OPT_REGEX, "PATTERN", 0, "the output is what a regular expression matches as a whole", 0},
+    {"choice", OPT_CHOICE, "TEXT", 0, "the output is this text; given again: one of these texts", 0},
     {"reverse-prompt", 'r', "TEXT", 0, "stop before this text; may be given again", 0},
     {"proposer", OPT_PROPOSER, "NAME", 0,
-     "what guesses tokens ahead: none (default), ngram, jacobi, sparse, draft or auto; the output is the same with each",
+     "what guesses tokens ahead: none, ngram, jacobi, sparse, draft or auto (default), which chooses; the output is the same with each",
      0},
     {"draft-max", OPT_DRAFT_MAX, "N", 0, "tokens guessed ahead in a pass at most (default: 8)", 0},
     {"drafting", OPT_DRAFTING, "NAME", 0,
@@ -87,6 +95,21 @@ static void add_stop(app_request_options *o, const char *arg, struct argp_state 
     o->params.stop = o->stop;
 }
 
+/* What the output may say is said once; only choices add up. */
+static void set_grammar(app_request_options *o, lf_grammar_kind kind, const char *arg,
+                        struct argp_state *state)
+{
+    app_grammar_options *g = &o->grammar;
+    if (g->is_set && (g->kind != kind || kind != LF_GRAMMAR_CHOICE))
+        app_usage_error(state, "--json-object, --json-schema, --regex and --choice: found two, expected one");
+    if (g->n_choices == APP_CHOICE_MAX)
+        app_usage_error(state, "--choice: found more than %d", APP_CHOICE_MAX);
+    g->is_set = true;
+    g->kind = kind;
+    g->text = arg;
+    if (kind == LF_GRAMMAR_CHOICE) g->choices[g->n_choices++] = arg;
+}
+
 /* arg, which is one of the names (n). */
 static const char *parse_name(const char *option, const char *arg, const char *const *names, int n,
                               const char *expected, struct argp_state *state)
@@ -124,6 +147,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 'l': add_bias(o, arg, state); return 0;
     case 's': p->seed = (uint64_t)app_parse_int(state, "--seed", arg, 0, INT64_MAX); return 0;
     case OPT_IGNORE_EOS: p->ignore_eos = true; return 0;
+    case OPT_JSON_OBJECT: set_grammar(o, LF_GRAMMAR_JSON_OBJECT, "", state); return 0;
+    case OPT_JSON_SCHEMA: set_grammar(o, LF_GRAMMAR_JSON_SCHEMA, arg, state); return 0;
+    case OPT_REGEX: set_grammar(o, LF_GRAMMAR_REGEX, arg, state); return 0;
+    case OPT_CHOICE: set_grammar(o, LF_GRAMMAR_CHOICE, arg, state); return 0;
     case 'r': add_stop(o, arg, state); return 0;
     case OPT_PROPOSER:
         p->proposer = parse_name("--proposer", arg, proposers, 6,

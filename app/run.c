@@ -21,6 +21,11 @@ enum {
     OPT_PARALLEL,
     OPT_TRACE,
     OPT_COLOR,
+    OPT_COMPARE,
+    OPT_WRITE,
+    OPT_CHAT,
+    OPT_MESSAGES,
+    OPT_TEMPLATE,
 };
 
 enum { PARALLEL_DEFAULT = 8 }; /* requests decoded together with --prompts */
@@ -29,7 +34,9 @@ typedef struct run_options {
     app_engine_options engine;
     app_request_options request;
     const char *prompt, *prompt_file, *prompts_path, *prediction_path, *json_path, *dump_path, *trace_path;
-    bool interactive, hide_prompt, no_escape, no_bos, color;
+    const char *messages_path, *template_path;
+    bool interactive, hide_prompt, no_escape, no_bos, color, chat, compare;
+    int n_write;
 } run_options;
 
 static const struct argp_option options[] = {
@@ -39,9 +46,15 @@ static const struct argp_option options[] = {
     {"prompts", OPT_PROMPTS, "FILE", 0,
      "many requests: JSON lines with \"prompt\" and what differs from the options here; results are JSON lines, on standard output or where --json says",
      0},
-    {"parallel", OPT_PARALLEL, "N", 0, "with --prompts: requests decoded together (default: 8)", 0},
+    {"parallel", OPT_PARALLEL, "N", 0, "with --prompts or --compare: requests decoded together (default: 8)",
+     0},
     {"prediction", OPT_PREDICTION, "FILE", 0,
      "a text that the output is expected to be like, for --proposer ngram", 0},
+    {"chat", OPT_CHAT, NULL, 0, "the prompt is a user's message, put to the model by its chat template", 0},
+    {"messages", OPT_MESSAGES, "FILE", 0,
+     "a conversation instead of a prompt: JSON, a list of messages or a request of the OpenAI API", 0},
+    {"chat-template", OPT_TEMPLATE, "FILE", 0,
+     "a Jinja template instead of the model's own, or \"chatml\"; as --chat", 0},
     {"special", OPT_SPECIAL, NULL, 0,
      "special tokens: read their names in the prompt, show them in the output", 0},
     {"no-display-prompt", OPT_NO_PROMPT, NULL, 0, "print only what is generated", 0},
@@ -50,8 +63,12 @@ static const struct argp_option options[] = {
     {"json", OPT_JSON, "FILE", 0, "write the result as a JSON object to FILE (-: standard output)", 0},
     {"dump-logits", OPT_DUMP, "FILE", 0,
      "write the logits after every prompt token, float32 (n_prompt, n_vocab), and stop", 0},
-    {"trace", OPT_TRACE, "FILE", 0,
-     "write a JSON line for every pass: requests, rows, proposed, accepted, times", 0},
+    {"trace", OPT_TRACE, "FILE", 0, "write a JSON line for every pass: its requests, rows, candidates, times",
+     0},
+    {"compare", OPT_COMPARE, NULL, 0,
+     "continue the prompt by --parallel requests, plainly and with the proposer, and tell how fast each was",
+     0},
+    {"write", OPT_WRITE, "N", 0, "with --compare: let the model first write N tokens after the prompt", 0},
     {"color", OPT_COLOR, NULL, 0, "show accepted guesses in green", 0},
     {0},
 };
@@ -74,6 +91,17 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_PREDICTION: o->prediction_path = arg; return 0;
     case OPT_TRACE: o->trace_path = arg; return 0;
     case OPT_COLOR: o->color = true; return 0;
+    case OPT_COMPARE: o->compare = true; return 0;
+    case OPT_WRITE: o->n_write = (int)app_parse_int(state, "--write", arg, 0, 1 << 30); return 0;
+    case OPT_CHAT: o->chat = true; return 0;
+    case OPT_MESSAGES:
+        o->messages_path = arg;
+        o->chat = true;
+        return 0;
+    case OPT_TEMPLATE:
+        o->template_path = arg;
+        o->chat = true;
+        return 0;
     case OPT_SPECIAL: o->request.params.special = true; return 0;
     case OPT_NO_PROMPT: o->hide_prompt = true; return 0;
     case OPT_NO_ESCAPE: o->no_escape = true; return 0;
@@ -86,9 +114,17 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!!o->prompt + !!o->prompt_file + !!o->prompts_path > 1)
             app_usage_error(state, "-p, -f and --prompts: found more than one, expected one");
+        if (o->messages_path && (o->prompt || o->prompt_file))
+            app_usage_error(state, "--messages: found with -p or -f, expected without");
+        if (o->chat && (o->prompts_path || o->interactive))
+            app_usage_error(state, "--chat: found with -i or --prompts, expected without");
         if (o->prompts_path && (o->interactive || o->dump_path || o->prediction_path))
             app_usage_error(state,
                             "--prompts: found with -i, --dump-logits or --prediction, expected without");
+        if (o->compare && (o->interactive || o->dump_path || o->prediction_path || o->prompts_path))
+            app_usage_error(
+                state,
+                "--compare: found with -i, --prompts, --dump-logits or --prediction, expected without");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -194,6 +230,8 @@ static lf_status tokenize(const session *s, const lf_bytes *text, bool is_prompt
                           size_t *n_ids, lf_error *err)
 {
     const run_options *o = s->options;
+    if (is_prompt && o->chat)
+        return lf_chat_tokenize(s->engine, text->data ? text->data : "", text->len, ids, n_ids, err);
     return lf_tokenize(s->engine, text->data ? text->data : "", text->len, is_prompt && !o->no_bos,
                        is_prompt && o->request.params.special, ids, n_ids, err);
 }
@@ -274,7 +312,7 @@ static int run_session(session *s, FILE *json, lf_error *err)
     const run_options *o = s->options;
     int code = 0;
     if (o->interactive && s->transcript.len == 0 && !read_line(s)) return 0;
-    s->shows_prompt = !o->hide_prompt && !o->interactive && s->transcript.len > 0;
+    s->shows_prompt = !o->hide_prompt && !o->interactive && !o->chat && s->transcript.len > 0;
     do {
         if (generate(s, err) != LF_OK) return app_fail(err);
         show_prompt(s);                        /* with nothing to generate it was not read */
@@ -321,6 +359,24 @@ done:
     return status;
 }
 
+/* The prompt by the chat template. */
+static lf_status render_chat(lf_bytes *prompt, const run_options *o, const lf_engine *engine, lf_error *err)
+{
+    lf_bytes text = {0};
+    const lf_status status = o->messages_path ? app_chat_file(&text, engine, o->messages_path, err)
+                                              : app_chat_message(&text, engine, prompt, err);
+    lf_bytes_free(prompt);
+    *prompt = text;
+    return status;
+}
+
+/* "chatml", or the text of a file. */
+static lf_status read_template(lf_bytes *out, const char *path, lf_error *err)
+{
+    if (strcmp(path, "chatml") != 0) return read_text(out, path, err);
+    return lf_bytes_append(out, path, strlen(path)) ? LF_OK : lf_fail_memory(err, path, strlen(path));
+}
+
 static int run_single(const run_options *o, lf_engine *engine, lf_bytes *prompt, FILE *trace, lf_error *err)
 {
     session s = {.options = o, .engine = engine, .transcript = *prompt, .text = stdout, .trace = trace};
@@ -343,6 +399,25 @@ static int run_single(const run_options *o, lf_engine *engine, lf_bytes *prompt,
     return app_close_json(json, o->json_path, code);
 }
 
+static int run_comparison(const run_options *o, lf_engine *engine, const lf_bytes *prompt, FILE *trace)
+{
+    FILE *json = o->json_path ? app_open_json(o->json_path) : NULL;
+    const app_compare compare = {.engine = engine,
+                                 .params = &o->request.params,
+                                 .prompt = prompt->data ? prompt->data : "",
+                                 .prompt_len = prompt->len,
+                                 .n_write = o->n_write,
+                                 .n_requests = o->engine.params.n_seqs,
+                                 .no_bos = o->no_bos,
+                                 .quiet = o->engine.quiet,
+                                 .text = json == stdout ? stderr : stdout,
+                                 .trace = trace,
+                                 .json = json,
+                                 .json_path = o->json_path};
+    if (o->json_path && !json) return EXIT_FAIL;
+    return app_close_json(json, o->json_path, app_run_compare(&compare));
+}
+
 static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
 {
     const app_batch batch = {.engine = engine,
@@ -355,6 +430,12 @@ static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
     return app_run_batch(&batch);
 }
 
+static lf_status prepare_proposer(const run_options *o, lf_engine *engine, lf_error *err)
+{
+    const bool needs = strcmp(o->request.params.proposer, "auto") == 0 && !o->dump_path;
+    return needs ? app_prepare_profile(engine, o->engine.quiet, err) : LF_OK;
+}
+
 int app_run(int argc, char **argv)
 {
     static const struct argp_child children[] = {
@@ -364,24 +445,37 @@ int app_run(int argc, char **argv)
     run_options o = {0};
     lf_error err = {0};
     lf_engine *engine = NULL;
-    lf_bytes prompt = {0};
+    lf_bytes prompt = {0}, template = {0};
     FILE *trace = NULL;
     int code;
     lf_engine_params_init(&o.engine.params);
     lf_request_params_init(&o.request.params);
+    o.request.params.proposer = "auto";
     o.engine.params.n_seqs = 0;
     app_parse_args(&argp, argc, argv, &o);
-    if (o.engine.params.n_seqs == 0) o.engine.params.n_seqs = o.prompts_path ? PARALLEL_DEFAULT : 1;
+    if (o.engine.params.n_seqs == 0)
+        o.engine.params.n_seqs = o.prompts_path || o.compare ? PARALLEL_DEFAULT : 1;
     app_catch_interrupt();
     if (o.trace_path) trace = app_open_json(o.trace_path);
     if (o.trace_path && !trace) return EXIT_FAIL;
-    if (!o.prompts_path && read_prompt(&prompt, &o, &err) != LF_OK)
+    lf_status status = LF_OK;
+    if (!o.prompts_path && !o.messages_path) status = read_prompt(&prompt, &o, &err);
+    if (status == LF_OK && o.template_path) status = read_template(&template, o.template_path, &err);
+    o.engine.params.chat_template = template.data;
+    if (status == LF_OK) status = app_open_engine(&engine, &o.engine, &err);
+    if (status == LF_OK && o.chat) status = render_chat(&prompt, &o, engine, &err);
+    if (status == LF_OK)
+        status = app_compile_grammar(&o.request.params.grammar, engine, &o.request.grammar, &err);
+    if (status == LF_OK) status = prepare_proposer(&o, engine, &err);
+    if (status != LF_OK)
         code = app_fail(&err);
-    else if (app_open_engine(&engine, &o.engine, &err) != LF_OK)
-        code = app_fail(&err);
+    else if (o.compare)
+        code = run_comparison(&o, engine, &prompt, trace);
     else
         code = o.prompts_path ? run_many(&o, engine, trace) : run_single(&o, engine, &prompt, trace, &err);
+    lf_grammar_free(o.request.params.grammar);
     lf_engine_close(engine);
     lf_bytes_free(&prompt);
+    lf_bytes_free(&template);
     return app_close_json(trace, o.trace_path, code);
 }

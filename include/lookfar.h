@@ -68,8 +68,14 @@ typedef bool (*lf_progress_fn)(void *cookie, size_t done_bytes, size_t total_byt
 
 /* ---- engine: a loaded model with its cache ---- */
 
-/* One engine serves one thread at a time; its own threads do the arithmetic. Several engines may live in a process. */
+/* One thread at a time may use an engine and its requests; the engine's own threads do the arithmetic. Who serves many has one thread
+ * that submits, steps, cancels and reads results, and talks to it by queues. Only what never changes after opening may be asked for
+ * by any thread at any time: lf_engine_get_info, lf_tokenize, lf_detokenize, lf_token_text. Several engines may live in a process. */
 typedef struct lf_engine lf_engine;
+
+enum {
+    LF_PAGE_TOKENS = 128
+}; /* positions of a page of the cache, the unit in which it is taken and shared */
 
 typedef struct lf_engine_params {
     size_t size;            /* sizeof(lf_engine_params), set by lf_engine_params_init */
@@ -77,9 +83,13 @@ typedef struct lf_engine_params {
     int n_threads;          /* 0: one for each processor that the process may use */
     bool pin_threads;       /* bind each thread to a processor */
     int n_ctx;              /* positions of a sequence; 0: what the model was made for */
-    int n_seqs;             /* requests decoded together, each with its n_ctx positions of cache; 1 */
+    int n_seqs;             /* requests decoded together; 1 */
     int batch_rows;         /* rows of one pass, and so the chunk in which prompts are read; 512 */
-    lf_dtype kv_dtype;      /* f32, f16, bf16 (the default) or q8_0 */
+    int prefill_rows;       /* rows of prompts in a pass that others decode in; 0: a quarter of batch_rows */
+    int n_pages; /* of the cache, LF_PAGE_TOKENS positions each; 0: n_ctx positions for each of n_seqs. With fewer,
+                    requests that grow may be preempted: they wait and are read again, and say what they would have said */
+    int queue_max;     /* requests that may wait besides n_seqs; 0: any number */
+    lf_dtype kv_dtype; /* f32, f16, bf16 (the default) or q8_0 */
     int weight_dtype;  /* an lf_dtype to convert every matrix to while loading, or -1: as the file has them */
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
     /* a smaller model with the same vocabulary, for the proposers "draft" and "auto"; NULL: none */
@@ -87,6 +97,7 @@ typedef struct lf_engine_params {
     int draft_window; /* how many of the last positions it sees; 0: 512, or what it was made for if that is less */
     lf_progress_fn progress; /* while loading; may be NULL */
     void *progress_cookie;
+    const char *chat_template; /* Jinja text, or "chatml"; NULL: the model's own */
 } lf_engine_params;
 
 void lf_engine_params_init(lf_engine_params *params);
@@ -105,13 +116,23 @@ typedef struct lf_engine_info {
     const char *kernels; /* "scalar", "avx2", "avx512", "avx512+bf16" */
     int n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, n_vocab;
     int n_ctx, n_seqs, n_threads;
+    int n_pages; /* of the cache */
     size_t weight_bytes, kv_bytes, buffer_bytes;
     size_t draft_bytes; /* the draft model with its cache and buffers */
     int draft_window;   /* 0: there is no draft model */
     double load_seconds;
+    const char *profile_key; /* what a cost profile depends on, in a line (lf_engine_get_profile) */
 } lf_engine_info;
 
 void lf_engine_get_info(const lf_engine *engine, lf_engine_info *info);
+
+/* What passes cost on this machine, which the proposer `auto` decides by: measured in at most 2 seconds for each model, now or when it is
+ * first asked for, unless it was set. As a text, whose first line is the engine's profile_key (version, models, types, threads,
+ * instructions, limits), it can be kept for the next engine of the same key. *text is malloc'ed, the caller's. LF_ENOMEM. */
+lf_status lf_engine_get_profile(lf_engine *engine, char **text, lf_error *err);
+
+/* Takes a text of lf_engine_get_profile; false, and nothing is changed, when it is of another key or damaged. */
+bool lf_engine_set_profile(lf_engine *engine, const char *text);
 
 /* ---- text and tokens ---- */
 
@@ -124,10 +145,68 @@ lf_status lf_tokenize(const lf_engine *engine, const char *text, size_t len, boo
 lf_status lf_detokenize(const lf_engine *engine, const int32_t *ids, size_t n_ids, bool special, char **text,
                         size_t *len, lf_error *err);
 
+/* The bytes that a token stands for in the middle of a text, not always whole code points; a special token's are its name. Copies
+ * them to out, LF_TOKEN_BYTES_LIMIT at most, and returns how many; 0 for an id without text, and without a tokenizer. From any
+ * thread. */
+enum { LF_TOKEN_BYTES_LIMIT = 1000 };
+size_t lf_token_text(const lf_engine *engine, int32_t id, char *out);
+
+/* ---- grammars: what an output may say ---- */
+
+/* A grammar restricts the tokens that can be picked to those that go on with a text of the grammar: a stage of the pick, so that
+ * outputs are the same with every proposer. Its end is the output's end. Any number of requests of the engine may share one. */
+typedef struct lf_grammar lf_grammar;
+
+typedef enum lf_grammar_kind {
+    LF_GRAMMAR_JSON_OBJECT, /* any JSON object; text is not used */
+    LF_GRAMMAR_JSON_SCHEMA, /* JSON values that satisfy the schema in text: see docs/DECODERS.md for what of it is supported */
+    LF_GRAMMAR_REGEX,  /* what the regular expression in text matches as a whole */
+    LF_GRAMMAR_CHOICE, /* one of the strings of the JSON array in text */
+} lf_grammar_kind;
+
+/* Compiles text[0..len). The vocabulary is prepared at the first time, once for an engine. LF_EINVAL and LF_EUNSUPPORTED name the
+ * place; LF_EFORMAT: no JSON; LF_ELIMIT: too large. May be called from any thread. */
+lf_status lf_grammar_compile(lf_grammar **out, lf_engine *engine, lf_grammar_kind kind, const char *text,
+                             size_t len, lf_error *err);
+
+/* Gives back a grammar, which lives on as long as a request has it; NULL is fine. From any thread. */
+void lf_grammar_free(lf_grammar *grammar);
+
+/* ---- conversations ---- */
+
+typedef struct lf_chat_info {
+    size_t size;               /* sizeof(lf_chat_info), set by the caller */
+    const char *template_text; /* NULL: the model has none, and none was given */
+    const char *error;         /* why the model's own template cannot be used; NULL: it can */
+    bool tools, system;        /* whether it shows tools, and system messages, to the model */
+} lf_chat_info;
+
+void lf_chat_get_info(const lf_engine *engine, lf_chat_info *info);
+
+/* The text that a conversation is for the model, by its chat template. request is a JSON object in OpenAI's form:
+ *
+ *     "messages"                [{"role": "user", "content": "..."}, ...]; content may be a list of {"type": "text"} parts
+ *     "tools", "documents"      lists of objects; absent
+ *     "add_generation_prompt"   end with what begins the answer; true
+ *     "chat_template_kwargs"    an object: further variables of the template ("enable_thinking")
+ *     "now"                     what strftime_now shows, in seconds since 1970, UTC; the time
+ *
+ * Other members are ignored, so that a whole request of the OpenAI API will do. *text is malloc'ed, NUL-terminated and the caller's.
+ * LF_EFORMAT: not JSON; LF_EINVAL: a member, or the template refuses the conversation; LF_EUNSUPPORTED: no template, one beyond the
+ * subset (docs/MODELS.md), or content other than text; LF_ELIMIT; LF_ENOMEM. Threads may render at the same time. */
+lf_status lf_chat_render(const lf_engine *engine, const char *request, size_t request_len, char **text,
+                         size_t *len, lf_error *err);
+
+/* Encodes a rendered conversation: names of special tokens become those tokens, wherever they stand, and nothing is put in front,
+ * because the template writes the beginning-of-sequence token itself. *ids is malloc'ed, the caller's. */
+lf_status lf_chat_tokenize(const lf_engine *engine, const char *text, size_t len, int32_t **ids,
+                           size_t *n_ids, lf_error *err);
+
 /* ---- requests ---- */
 
 /* A request is a prompt being continued. Any number may be open at once; the engine decodes up to n_seqs of them together, in
- * the order they came, and what one says does not depend on the others. */
+ * the order they came, and what one says does not depend on the others. One whose prompt begins like that of another waits until
+ * the other has read it, where that is most of its work, and shares the pages: several answers to one prompt read it once. */
 typedef struct lf_request lf_request;
 
 typedef enum lf_finish {
@@ -137,6 +216,8 @@ typedef enum lf_finish {
     LF_FINISH_CANCEL, /* lf_request_cancel, or a callback returned false */
     LF_FINISH_ERROR,  /* memory ran out, or the logits were not finite: lf_request_wait has the text */
 } lf_finish;
+
+enum { LF_FINISH_COUNT = LF_FINISH_ERROR + 1 };
 
 /* "none", "stop", "length", "cancel", "error". */
 const char *lf_finish_name(lf_finish finish);
@@ -177,6 +258,7 @@ typedef struct lf_request_params {
     /* which token is picked, in the order in which these act */
     const lf_bias *bias; /* (n_bias) copied */
     int n_bias;
+    lf_grammar *grammar; /* of this engine: what the output may say, or NULL; the request keeps it alive */
     float repetition_penalty; /* 1: none */
     float frequency_penalty;  /* 0: none */
     float presence_penalty;   /* 0: none */
@@ -207,10 +289,13 @@ typedef struct lf_request_params {
     bool no_prefix_cache; /* neither read nor feed the prefix cache */
 
     /* what comes out */
-    bool special;             /* special tokens have text */
-    bool logprobs;            /* compute them */
-    int n_top;                /* and those of the n likeliest, 0 to LF_TOP_LIMIT */
-    lf_token_fn on_token;     /* may be NULL */
+    bool special;         /* special tokens have text */
+    bool logprobs;        /* compute them */
+    int n_top;            /* and those of the n likeliest, 0 to LF_TOP_LIMIT */
+    lf_token_fn on_token; /* may be NULL */
+    lf_token_fn
+        on_prompt; /* may be NULL; else it is told the log probability of each token of the prompt but the first (without
+                                 text), which is then read as a whole, past the prefix cache. Not with n_predict 0 */
     lf_prefill_fn on_prefill; /* may be NULL */
     void *cookie;
 } lf_request_params;
@@ -233,19 +318,21 @@ typedef struct lf_request_result {
      * only confirms not counted; and the tokens that were right before what stands before them was, and stayed right. */
     double fast_forwarded;
     int stationary;
+    int preemptions; /* how often it gave up its pages to those before it and was read again */
     double queue_seconds, prefill_seconds, decode_seconds;
+    double ttft_seconds; /* from submitting to the first token; 0: there was none */
 } lf_request_result;
 
 /* Puts a request into the queue. Copies what params point to. LF_EINVAL names the parameter; LF_ELIMIT: the prompt does not
- * fit the context. May be called from a callback. */
+ * fit the context, or the queue is full. May be called from a callback. */
 lf_status lf_request_submit(lf_request **out, lf_engine *engine, const lf_request_params *params,
                             lf_error *err);
 
-/* Ends a request before its time; it is finished when this returns, except in a callback of its own, where it ends with that
- * callback. Finished requests are left alone. */
+/* Ends a request before its time; it is finished when this returns, except in a callback, where a request that is being decoded
+ * ends with the pass. Finished requests are left alone. */
 void lf_request_cancel(lf_request *request);
 
-/* Releases a request, cancelling it first; NULL is fine. Not from a callback of its own. */
+/* Releases a request, cancelling it first; no callback of it is called any more. NULL is fine. Not from a callback of its own. */
 void lf_request_free(lf_request *request);
 
 bool lf_request_is_finished(const lf_request *request);
@@ -263,6 +350,17 @@ lf_status lf_request_next(lf_request *request, lf_token *token, bool *more, lf_e
 /* Runs passes until the request is finished. LF_OK unless it finished with LF_FINISH_ERROR. */
 lf_status lf_request_wait(lf_request *request, lf_error *err);
 
+/* Requests of an engine are numbered from 0 in the order in which they were submitted. */
+int64_t lf_request_id(const lf_request *request);
+
+/* What a request had of a pass. */
+typedef struct lf_step_seq {
+    int64_t id;           /* of lf_request_id */
+    int rows;             /* in the pass: of the prompt, or the last token and the candidates */
+    const char *proposer; /* whose candidates it had: "auto" gives the one that it chose, or "none" */
+    int proposed, accepted, emitted;
+} lf_step_seq;
+
 /* What a pass did; times in seconds. */
 typedef struct lf_step_info {
     size_t size;      /* sizeof(lf_step_info), set by the caller */
@@ -271,18 +369,67 @@ typedef struct lf_step_info {
     int decode_rows;  /* of last tokens and candidates */
     int proposed, accepted, emitted;
     int queued, active; /* requests after the pass */
+    int preempted;      /* requests that gave up their pages before it */
     double propose_seconds, forward_seconds, pick_seconds;
+    const lf_step_seq *seqs; /* (n_requests) valid until the next pass; the engine's */
 } lf_step_info;
 
 /* Runs one pass for all open requests. *busy is false when there was nothing to do. info may be NULL. A request that fails
  * finishes with LF_FINISH_ERROR and leaves the others alone. */
 lf_status lf_engine_step(lf_engine *engine, bool *busy, lf_step_info *info, lf_error *err);
 
+/* Why a round of a request with a proposer had no candidates. */
+typedef enum lf_skip {
+    LF_SKIP_LAST,  /* no more than one token was due */
+    LF_SKIP_ROWS,  /* the pass had no rows left */
+    LF_SKIP_PAGES, /* the cache had no pages left */
+    LF_SKIP_NOTHING, /* the proposer had nothing: no earlier occurrence, or no more positions than the sparse budget */
+    LF_SKIP_CONTROLLER, /* "auto": none would have been worth its time */
+    LF_SKIP_COUNT,
+} lf_skip;
+
+/* "last", "rows", "pages", "nothing", "controller". */
+const char *lf_skip_name(lf_skip skip);
+
+typedef struct lf_proposer_stats {
+    const char *name;
+    int64_t rounds; /* with candidates */
+    int64_t proposed, accepted;
+} lf_proposer_stats;
+
+enum { LF_PROPOSER_STATS_MAX = 8 };
+
+/* What an engine has done since it was opened, and what it is doing. */
+typedef struct lf_engine_stats {
+    size_t size;                          /* sizeof(lf_engine_stats), set by the caller */
+    int64_t finished[LF_FINISH_COUNT];    /* requests, by lf_finish */
+    int64_t prompt_tokens, cached_tokens; /* of requests that were admitted, as in lf_request_result */
+    int64_t output_tokens;                /* of all requests */
+    int64_t steps;                        /* target passes, each for many requests */
+    int64_t passes;                       /* the same, counted once for each request that they gave tokens */
+    int64_t prefill_rows, decode_rows;    /* of those passes */
+    int64_t preemptions;
+    int n_proposers;
+    lf_proposer_stats proposers
+        [LF_PROPOSER_STATS_MAX];         /* (n_proposers) by who proposed: `auto` names those that it chose */
+    int64_t proposed_at[LF_DRAFT_LIMIT]; /* candidates, by their place in the round */
+    int64_t accepted_at[LF_DRAFT_LIMIT];
+    int64_t skipped[LF_SKIP_COUNT]; /* rounds without candidates, by lf_skip */
+    double schedule_seconds, propose_seconds, forward_seconds, pick_seconds;
+    int queued, active; /* requests now */
+    int pages, pages_used,
+        pages_cached; /* of the cache; used: by requests; cached: kept for those that may come */
+} lf_engine_stats;
+
+/* Takes microseconds. */
+void lf_engine_get_stats(const lf_engine *engine, lf_engine_stats *stats);
+
 /* Submit, wait, free, for one request. result may be NULL. */
 lf_status lf_generate(lf_engine *engine, const lf_request_params *params, lf_request_result *result,
                       lf_error *err);
 
-/* The logits after every token of ids (n_ids): logits (n_ids, n_vocab), the caller's. */
+/* The logits after every token of ids (n_ids): logits (n_ids, n_vocab), the caller's. Requests may be preempted for it. Not from a
+ * callback. */
 lf_status lf_score(lf_engine *engine, const int32_t *ids, size_t n_ids, float *logits, lf_error *err);
 
 /* ---- model files ---- */

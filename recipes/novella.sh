@@ -2,10 +2,10 @@
 # The model novella: 15M parameters, multi-head attention, trained on novels at 2,048 tokens and then at 16,384 with the base of
 # the rotary frequencies raised; and novella-draft, 1M parameters with the same tokenizer.
 #
-# usage: recipes/novella.sh [data | base | long | draft]     (without a word: all of them, in this order)
+# usage: recipes/novella.sh [data | prose | drill | base | long | draft]     (without a word: all of them, in this order)
 . "$(dirname "$0")/lib.sh"
 texts=$RUNS/novella-data
-stages=${1:-data base long draft}
+stages=${1:-data prose drill base long draft}
 
 prompt="It was late in the evening when"
 
@@ -15,18 +15,28 @@ for stage in $stages; do
         [ -f "$texts/probe.jsonl" ] || $PYTHON recipes/novella_data.py "$LOOKFAR_DATA" "$texts"
         [ -f "$texts/tokenizer.model" ] || $PYTHON recipes/tokenizer.py "$texts/tokenizer" 4096 "$texts/tokenizer.txt"
         ;;
-    base) # one epoch is 8.4M tokens of novels, 0.3M of stories and 0.6M that ask to look back
-        train "$RUNS/novella" --init dim=384,layers=8,heads=6,ffn=1024,tied --tokenizer "$texts/tokenizer.model" \
+    prose) # one epoch is 8.4M tokens of novels, 0.3M of stories and 0.6M that ask to look back
+        train "$RUNS/novella-prose" --init dim=384,layers=8,heads=6,ffn=1024,tied --tokenizer "$texts/tokenizer.model" \
             --data "$texts/train.txt" --data "$texts/stories.txt:0.5" --data "$texts/retrieval-2k.txt:0.3" \
-            --valid "$texts/valid.txt" --context 2048 --tokens 36M --batch 16384 --micro 4096 \
-            --schedule wsd --lr 1.5e-3 --lr-end 0.05 --decay 0.25 --warmup 100 \
-            --sample-every 250 --sample-prompt "$prompt"
+            --valid "$texts/valid.txt" --context 2048 --steps 660 --batch 16384 --micro 4096 \
+            --schedule constant --lr 1.5e-3 --warmup 100 --sample-every 250 --sample-prompt "$prompt"
+        ;;
+    drill) # attention that finds what was said before comes suddenly, after some 350 steps
+        train "$RUNS/novella-drill" -m "$RUNS/novella-prose/model.gguf" \
+            --data "$texts/drill.txt" --valid "$texts/drill_valid.txt" --context 2048 --steps 507 --batch 8192 --micro 4096 \
+            --schedule constant --lr 1.2e-3 --warmup 20 --valid-every 100
+        ;;
+    base)
+        train "$RUNS/novella" -m "$RUNS/novella-drill/model.gguf" \
+            --data "$texts/train.txt" --data "$texts/stories.txt:0.3" --data "$texts/drill.txt:0.4" \
+            --data "$texts/retrieval-2k.txt" --valid "$texts/valid.txt" --context 2048 --tokens 9.8M --batch 8192 --micro 4096 \
+            --schedule wsd --lr 1.2e-3 --lr-end 0.05 --decay 0.3 --warmup 30 --sample-every 500 --sample-prompt "$prompt"
         ;;
     long)
         train "$RUNS/novella-long" -m "$RUNS/novella/model.gguf" --rope-base 160000 \
-            --data "$texts/train.txt" --data "$texts/retrieval-16k.txt:0.5" --data "$texts/retrieval-2k.txt:0.1" \
-            --valid "$texts/valid.txt" --context 16384 --tokens 8M --batch 32768 --micro 16384 --recompute \
-            --schedule cosine --lr 5e-4 --warmup 20 --valid-every 50 --valid-tokens 262144 \
+            --data "$texts/train.txt" --data "$texts/retrieval-16k.txt:0.5" --data "$texts/drill.txt:0.05" \
+            --valid "$texts/valid.txt" --context 16384 --tokens 2.7M --batch 16384 --micro 16384 \
+            --schedule cosine --lr 6e-4 --lr-end 0.05 --warmup 10 --valid-every 40 --valid-tokens 131072 \
             --sample-every 100 --sample-prompt "$prompt"
         ;;
     draft)
@@ -36,7 +46,7 @@ for stage in $stages; do
             --schedule wsd --lr 4e-3 --lr-end 0.05 --decay 0.25 --warmup 100
         ;;
     *)
-        echo "novella.sh: found \"$stage\", expected data, base, long or draft" >&2
+        echo "novella.sh: found \"$stage\", expected data, prose, drill, base, long or draft" >&2
         exit 2
         ;;
     esac

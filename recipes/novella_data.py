@@ -10,6 +10,7 @@ Reads DATA_FOLDER/novels/*.txt and DATA_FOLDER/stories/tinystories_cased_2M.txt 
   stories.txt         the stories; stories_valid.txt one in forty of them
   retrieval-2k.txt    documents that can only be continued by looking back (retrieval.py), for a context of 2,048 tokens
   retrieval-16k.txt   the same for 16,384
+  drill.txt           short texts most of which has occurred before; drill_valid.txt some over the held-out novels
   probe.jsonl         questions of the same kinds over the held-out novels: {"kind", "distance", "prompt", "response"}
   tokenizer.txt       what the tokenizer is trained on: training text only
 
@@ -30,6 +31,8 @@ SEPARATOR = "<|endoftext|>\n"
 STORY_VALID_EVERY = 40
 CHARS_PER_TOKEN = 3.2  # low, so that a document of so many characters surely fits its context
 RETRIEVAL = {"2k": (2048, 6_000_000), "16k": (16384, 5_000_000)}  # tokens of a document at most, characters in all
+DRILL_CHARS = (60, 3000)  # characters of a text
+DRILL_TOTAL, DRILL_VALID_TOTAL = 9_000_000, 200_000
 PROBE_DISTANCES = [500, 1000, 2000, 4000, 8000, 16000, 32000, 48000]  # characters
 PROBES_EACH = 20  # for each kind and distance
 
@@ -77,6 +80,15 @@ def retrieval_documents(seed, prose, tokens_max, n_chars):
     return documents
 
 
+def drill_documents(seed, prose, n_chars):
+    rng = random.Random(seed)
+    documents, total = [], 0
+    while total < n_chars:
+        documents.append(retrieval.drill(rng, prose, retrieval.log_uniform(rng, *DRILL_CHARS)) + "\n")
+        total += len(documents[-1])
+    return documents
+
+
 def write_probe(path, prose):
     rng = random.Random("probe")
     with open(path, "w", encoding="utf-8", newline="\n") as f:
@@ -105,7 +117,10 @@ def main():
     prose = retrieval.Prose(train)
     for name, (tokens_max, n_chars) in RETRIEVAL.items():
         write_documents(out / f"retrieval-{name}.txt", retrieval_documents(name, prose, tokens_max, n_chars))
-    write_probe(out / "probe.jsonl", retrieval.Prose(held_out))
+    held_out = retrieval.Prose(held_out)
+    write_documents(out / "drill.txt", drill_documents("drill", prose, DRILL_TOTAL))
+    write_documents(out / "drill_valid.txt", drill_documents("drill valid", held_out, DRILL_VALID_TOTAL))
+    write_probe(out / "probe.jsonl", held_out)
     with open(out / "tokenizer.txt", "w", encoding="utf-8", newline="\n") as f:
         f.write("".join(train) + "".join(stories_train))
 

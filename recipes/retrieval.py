@@ -7,12 +7,15 @@ Three kinds, each running text of a book with things planted in it that are aske
   ledger   a list of names and numbers; later its lines in another order
 
 `document` makes one with several questions at all distances, for training; `probe` one with a single question at a given
-distance, cut before the answer. All randomness comes from the generator that is passed in. Used by novella_data.py.
+distance, cut before the answer. `drill` makes short texts most of which has occurred before: a small model that reads novels
+alone does not learn to look back in tens of millions of tokens, since that seldom pays there. All randomness comes from the
+generator that is passed in. Used by novella_data.py.
 """
 
 import bisect
 import itertools
 import math
+import re
 
 NAMES = """Abel Ada Agnes Albert Alice Ambrose Amelia Arthur Barnaby Beatrice Bertha Caroline Catherine Cecil Charlotte
 Clara Clement Cyril Daniel Dorothea Edgar Edith Edmund Edwin Eleanor Eliza Emily Ernest Esther Eustace Fanny Felix
@@ -48,6 +51,7 @@ class Prose:
     def __init__(self, texts):
         self.books = [[line for line in text.split("\n") if line.strip()] for text in texts]
         self.ends = [list(itertools.accumulate(len(line) + 1 for line in book)) for book in self.books]
+        self.words = sorted(set(itertools.chain.from_iterable(re.findall(r"[A-Za-z]+", text) for text in texts)))
 
     def passage(self, rng, n_chars):
         """Consecutive lines of one book, the last cut at a word: n_chars at most, and no less than a word short of it."""
@@ -111,6 +115,24 @@ def document(rng, prose, n_chars):
     for i, text in sorted(inserted, key=lambda pair: -pair[0]):
         lines.insert(min(i, len(lines)), text)
     return "\n".join(lines)
+
+
+def drill(rng, prose, n_chars):
+    """A few lines, again and again in random order: of words without sense, or passages of a book. So short that the first
+    occurrence is easily found, and of words so rare that finding it is worth much."""
+    share = n_chars // rng.randint(2, 5)
+    if rng.random() < 0.75:
+        n_words = rng.choice((2, 3, 4, 6, 8, 12, 16))
+        lines = [" ".join(rng.choice(prose.words) for _ in range(n_words)) for _ in range(max(1, share // (7 * n_words)))]
+    else:
+        n_lines = rng.randint(1, 4)
+        lines = [prose.passage(rng, max(60, share // n_lines)) for _ in range(n_lines)]
+    text, length = [], 0
+    while length < n_chars:
+        rng.shuffle(lines)
+        text += lines
+        length += sum(map(len, lines)) + len(lines)
+    return "\n".join(text)[:n_chars]
 
 
 def probe(rng, prose, kind, distance):

@@ -2,26 +2,6 @@
  * (decode/draft.c). */
 #include "engine_int.h"
 
-enum { WINDOW_DEFAULT = 512 };
-
-/* The window that was asked for, or the default, as far as the draft model was made for it. */
-static lf_status choose_window(lf_engine *e, int asked, lf_error *err)
-{
-    const lf_config *c = &e->draft.source.config;
-    const int reach = c->sliding_window > 0 && c->sliding_window < c->n_ctx_max ? c->sliding_window
-                                                                                : c->n_ctx_max;
-    /* where the whole context is in reach, so is every window */
-    const int most = e->info.n_ctx <= reach ? e->info.n_ctx : reach - lf_draft_reach(0);
-    if (most < 1)
-        return lf_fail(err, LF_EINVAL, "%s: found a context of %d positions, expected more than %d",
-                       e->draft.source.path, reach, lf_draft_reach(0));
-    if (asked > most)
-        return lf_fail(err, LF_ELIMIT, "draft window: found %d, expected at most %d, for the context of %s",
-                       asked, most, e->draft.source.path);
-    e->info.draft_window = asked > 0 ? asked : most < WINDOW_DEFAULT ? most : WINDOW_DEFAULT;
-    return LF_OK;
-}
-
 lf_status lf_engine_plan_draft(lf_engine *e, const lf_engine_params *p, const lf_config *target,
                                lf_error *err)
 {
@@ -36,7 +16,8 @@ lf_status lf_engine_plan_draft(lf_engine *e, const lf_engine_params *p, const lf
                          p->draft_path, c->n_vocab, target->n_vocab, e->path);
         goto done;
     }
-    LF_TRY(choose_window(e, p->draft_window, err));
+    LF_TRY(
+        lf_draft_choose_window(&e->info.draft_window, p->draft_window, c, e->info.n_ctx, p->draft_path, err));
     d->shape = (lf_kv_shape){.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads};
     d->n_pages = e->n_seqs * lf_draft_pages(e->info.draft_window, e->info.n_ctx);
     const size_t n_pages = (size_t)d->n_pages;

@@ -2,9 +2,14 @@
 #ifndef LF_ENGINE_INT_H
 #define LF_ENGINE_INT_H
 
+#include "chat/chat.h"
 #include "decode/round.h"
+#include "grammar/grammar.h"
 #include "kv/prefix.h"
+#include "sched/sched.h"
 #include "token/tokenizer.h"
+
+#include <stdatomic.h>
 
 /* One output token as the request keeps it: its text is text[text_begin .. text_end). */
 typedef struct output_token {
@@ -15,13 +20,12 @@ typedef struct output_token {
 
 struct lf_request {
     lf_engine *engine;
-    lf_request *next;      /* in the engine's list, oldest first */
-    lf_seq seq;            /* seq.kv is NULL while queued and after the end */
-    lf_proposer *proposer; /* the engine's; NULL: plain decoding */
-    bool active;           /* admitted: has a sequence */
-    bool in_callback, no_prefix_cache;
+    int64_t id; /* of lf_request_id */
+    lf_seq seq; /* seq.kv is NULL while queued and after the end */
+    lf_job job; /* of the scheduler, until the end */
+    bool in_callback;
     bool cancel_asked, stopped, failed; /* how the sequence will end, or did */
-    int pages_max;                      /* pages it may come to hold: what admission counts */
+    bool abandoned;                     /* to be freed when it has ended */
     lf_finish finish;
     lf_error err; /* of LF_FINISH_ERROR */
 
@@ -29,11 +33,14 @@ struct lf_request {
     int n_top;
     lf_token_fn on_token;
     lf_prefill_fn on_prefill;
+    lf_token_fn on_prompt;
     void *cookie;
     int32_t *prediction;
     lf_bias *bias;
     char **stop; /* (n_stop) */
     int n_stop;
+
+    lf_grammar_cursor *cursor; /* NULL: without a grammar */
 
     lf_detok detok;
     lf_ids ids;    /* output */
@@ -46,10 +53,7 @@ struct lf_request {
     bool has_tail;
     size_t i_pull;    /* tokens that lf_request_next has given */
     int prefill_told; /* prompt tokens that on_prefill was told of */
-    bool prefix_fed;  /* the prompt's pages are in the prefix cache */
-
-    int cached_tokens;
-    int64_t submitted_ns, admitted_ns, prefilled_ns, finished_ns;
+    int64_t submitted_ns, prefilled_ns, finished_ns;
 };
 
 /* A smaller model that drafts; all zero where there is none. */
@@ -69,6 +73,7 @@ struct lf_engine {
     lf_threads *threads;
     lf_model model;
     lf_tokenizer *tokenizer; /* NULL when the model has none */
+    lf_chat *chat;           /* NULL without a tokenizer */
     lf_kv_pool *pool;
     lf_prefix *prefix;
     lf_forward *forward;
@@ -76,14 +81,20 @@ struct lf_engine {
     lf_engine_draft draft;
     lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
     lf_cost cost;                              /* of passes, measured for the proposer `auto` */
-    lf_request *requests;                      /* every unfinished one, oldest first */
-    lf_seq **seqs;                             /* (n_seqs) those of the step at hand */
+    lf_sched *sched;                           /* of every unfinished request */
+    lf_engine_stats stats;                     /* what lf_engine_get_stats does not compute when asked */
+    lf_step_seq *step_seqs;                    /* (n_seqs) what requests had of the last step, for who asks */
+    int64_t n_submitted;
     int n_seqs, batch_rows, logits_max;
-    int n_active, pages_promised;
     bool stepping;
     lf_engine_info info;
     char *path;
+    _Atomic(lf_token_bytes *) token_bytes; /* made for the first grammar */
+    lf_bytes profile_key;
 };
+
+/* The key of cost profiles of an engine that is open but for this. LF_ENOMEM. */
+lf_status lf_engine_make_profile_key(lf_engine *e, lf_error *err);
 
 /* LF_EINVAL, calling the ids `what`, unless all are in the vocabulary. */
 lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids, size_t n_ids, lf_error *err);
@@ -102,6 +113,10 @@ void lf_engine_close_draft(lf_engine *e);
 
 /* The tokenizer of a model, or NULL when it has none. */
 lf_status lf_engine_read_tokenizer(lf_tokenizer **out, const lf_source *source, lf_error *err);
+
+/* The engine's proposer of an index, which is opened if it is not yet, and for `auto` passes are measured, if they are not yet:
+ * lf_find_proposer_fn with the engine as its cookie. */
+lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf_error *err);
 
 /* Pages that a sequence of n positions can come to hold: those of its positions, and one for the copy of a shared page. */
 int lf_pages_for(int n_positions);

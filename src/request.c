@@ -1,4 +1,4 @@
-/* Requests: admitted in the order they came, decoded together, ended token by token. */
+/* Requests: their parameters, their output, and how it ends, token by token. Who is decoded when is sched/sched.h's. */
 #include "engine_int.h"
 
 #include "base/clock.h"
@@ -7,9 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What measuring the cost of passes may take, once, before the first request that lets the engine choose its proposer. */
-static const double PROFILE_SECONDS = 1.0;
 
 /* ---- parameters ---- */
 
@@ -74,6 +71,9 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf
         return lf_fail(err, LF_EINVAL,
                        "proposer: found \"%s\", expected none, ngram, jacobi, sparse, draft or auto",
                        p->proposer ? p->proposer : "");
+    if (lf_proposer_find(p->proposer) == LF_PROPOSER_DRAFT && !e->draft.forward)
+        return lf_fail(err, LF_EINVAL,
+                       "proposer: found \"draft\", but the engine was opened without a draft model");
     if (find_drafting(p->drafting) < 0)
         return lf_fail(err, LF_EINVAL, "drafting: found \"%s\", expected single or jacobi",
                        p->drafting ? p->drafting : "");
@@ -94,6 +94,11 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf
     if (p->n_stop > 0 && !e->tokenizer)
         return lf_fail(err, LF_EUNSUPPORTED, "%s: stop strings need a tokenizer, and the model has none",
                        e->path);
+    if (p->grammar && !lf_grammar_is_over(p->grammar, e->token_bytes))
+        return lf_fail(err, LF_EINVAL, "grammar: found one of another engine, expected one of this");
+    if (p->grammar && p->ignore_eos)
+        return lf_fail(err, LF_EINVAL,
+                       "ignore_eos: found with a grammar, whose end is the output's, expected without");
     if (p->n_bias < 0) return lf_fail(err, LF_EINVAL, "n_bias: found %d, expected 0 or more", p->n_bias);
     if (p->n_prediction > (size_t)e->info.n_ctx)
         return lf_fail(err, LF_ELIMIT, "prediction: found %zu tokens, expected at most %d, the context",
@@ -127,9 +132,9 @@ static bool copy_params(lf_request *r, const lf_request_params *p)
     r->special = p->special;
     r->logprobs = p->logprobs || p->n_top > 0;
     r->n_top = p->n_top;
-    r->no_prefix_cache = p->no_prefix_cache;
     r->on_token = p->on_token;
     r->on_prefill = p->on_prefill;
+    r->on_prompt = p->on_prompt;
     r->cookie = p->cookie;
     return true;
 }
@@ -152,6 +157,7 @@ static bool reserve_output(lf_request *r, const lf_request_params *p)
 }
 
 static bool emit(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
+static void tell_prompt(void *cookie, lf_seq *seq, int i, const float *logits);
 
 static void set_seq(lf_request *r, const lf_request_params *p)
 {
@@ -161,7 +167,7 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->len_max = p->n_predict >= 0 && p->n_predict < n_ctx + 1 - n_prompt ? n_prompt + p->n_predict
                                                                             : n_ctx + 1;
     seq->n_prompt = n_prompt;
-    seq->draft_max = r->proposer ? p->draft_max : 0;
+    seq->draft_max = strcmp(p->proposer, "none") != 0 ? p->draft_max : 0;
     seq->drafting = (lf_drafting)find_drafting(p->drafting);
     seq->selection = (lf_selection)find_selection(p->selection);
     seq->sparse_budget = p->sparse_budget;
@@ -179,12 +185,29 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->prediction = r->prediction;
     seq->n_prediction = (int)p->n_prediction;
     seq->emit = emit;
+    seq->on_prompt = p->on_prompt ? tell_prompt : NULL;
     seq->cookie = r;
-    r->pages_max = lf_pages_for(seq->len_max < n_ctx ? seq->len_max : n_ctx);
+    r->job = (lf_job){.seq = seq,
+                      .i_proposer = lf_proposer_find(p->proposer),
+                      .no_prefix_cache = p->no_prefix_cache || p->on_prompt,
+                      .err = &r->err};
+}
+
+/* A stage of the pick for the grammar. */
+static lf_status set_grammar(lf_request *r, lf_grammar *grammar, lf_error *err)
+{
+    lf_seq *seq = &r->seq;
+    if (!grammar) return LF_OK;
+    const lf_status status = lf_grammar_cursor_create(&r->cursor, grammar, seq->n_prompt,
+                                                      seq->len_max - seq->n_prompt + LF_DRAFT_MAX + 1, err);
+    seq->pick.mask = lf_grammar_cursor_mask;
+    seq->pick.mask_cookie = r->cursor;
+    return status;
 }
 
 static void free_request(lf_request *r)
 {
+    lf_grammar_cursor_free(r->cursor);
     free(r->prediction);
     free(r->bias);
     for (int i = 0; i < r->n_stop; i++) free(r->stop[i]);
@@ -197,51 +220,24 @@ static void free_request(lf_request *r)
     free(r);
 }
 
-/* The engine's proposer of that name, opened if it is not yet; NULL for "none". */
-static lf_status find_proposer(lf_proposer **out, lf_engine *e, const char *name, lf_error *err)
-{
-    const int index = lf_proposer_find(name);
-    const lf_proposer_env env = {.forward = e->forward,
-                                 .config = &e->model.config,
-                                 .threads = e->threads,
-                                 .n_ctx = e->info.n_ctx,
-                                 .seqs_max = e->n_seqs,
-                                 .rows_max = e->logits_max,
-                                 .draft = e->draft.forward ? &e->draft.env : NULL,
-                                 .pool = e->pool,
-                                 .cost = &e->cost,
-                                 .profile_seconds = PROFILE_SECONDS};
-    *out = NULL;
-    if (index < 0) return LF_OK;
-    if (!e->proposers[index]) {
-        const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
-        if (status != LF_OK) return status;
-        if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
-    }
-    *out = e->proposers[index];
-    return LF_OK;
-}
-
 lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_params *p, lf_error *err)
 {
     lf_status status = LF_OK;
-    lf_proposer *proposer;
     lf_request *r = NULL;
     *out = NULL;
     LF_TRY(check_params(e, p, err));
-    LF_TRY(find_proposer(&proposer, e, p->proposer, err));
     r = calloc(1, sizeof *r);
     if (!r) {
         status = lf_fail_memory(err, "a request", sizeof *r);
         goto done;
     }
-    *r = (lf_request){
-        .engine = e, .proposer = proposer, .submitted_ns = lf_clock_ns(), .detok.started = true};
+    *r = (lf_request){.engine = e, .submitted_ns = lf_clock_ns(), .detok.started = true};
     if (!copy_params(r, p)) {
         status = lf_fail_memory(err, "a request", sizeof *r);
         goto done;
     }
     set_seq(r, p);
+    LF_TRY(set_grammar(r, p->grammar, err));
     LF_TRY(lf_pick_params_check(&r->seq.pick, e->model.config.n_vocab, err));
     if (!reserve_output(r, p)) {
         status = lf_fail_memory(err, "a request's output", r->tokens_cap * sizeof *r->tokens);
@@ -249,59 +245,42 @@ lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_par
     }
     if (p->n_predict == 0) { /* nothing to do, but the prompt was checked */
         r->finish = LF_FINISH_LENGTH;
-        r->admitted_ns = r->prefilled_ns = r->finished_ns = r->submitted_ns;
+        r->job.admitted_ns = r->prefilled_ns = r->finished_ns = r->submitted_ns;
+        e->stats.finished[LF_FINISH_LENGTH]++;
     } else {
-        lf_request **link = &e->requests;
-        while (*link) link = &(*link)->next;
-        *link = r;
+        LF_TRY(lf_sched_submit(e->sched, &r->job, err));
     }
+    r->id = e->n_submitted++;
     *out = r;
 done:
     if (status != LF_OK && r) free_request(r);
     return status;
 }
 
-/* ---- the end ---- */
-
-static void unlink_request(lf_request *r)
+int64_t lf_request_id(const lf_request *r)
 {
-    lf_request **link = &r->engine->requests;
-    while (*link && *link != r) link = &(*link)->next;
-    if (*link) *link = r->next;
-    r->next = NULL;
+    return r->id;
 }
 
-/* Gives back what an admitted request holds and takes it out of the queue; its output stays. */
+/* ---- the end ---- */
+
+/* Takes a request out of the scheduler; its output stays. */
 static void end_request(lf_request *r, lf_finish finish)
 {
-    lf_engine *e = r->engine;
     if (r->finish != LF_FINISH_NONE) return;
     r->finish = finish;
     r->finished_ns = lf_clock_ns();
-    if (!r->admitted_ns) r->admitted_ns = r->finished_ns;
+    if (!r->job.admitted_ns) r->job.admitted_ns = r->finished_ns;
     if (!r->prefilled_ns) r->prefilled_ns = r->finished_ns;
-    unlink_request(r);
-    if (!r->active) return;
-    if (!r->no_prefix_cache) lf_prefix_insert(e->prefix, r->seq.kv, r->seq.tokens.data);
-    if (r->proposer) r->proposer->ops->detach(r->proposer, &r->seq);
-    lf_kv_seq_close(r->seq.kv);
-    r->seq.kv = NULL;
-    r->active = false;
-    e->n_active--;
-    e->pages_promised -= r->pages_max;
-}
-
-static void fail_request(lf_request *r, const lf_error *err)
-{
-    r->err = *err;
-    end_request(r, LF_FINISH_ERROR);
+    r->engine->stats.finished[finish]++;
+    lf_sched_remove(r->engine->sched, &r->job);
 }
 
 void lf_request_cancel(lf_request *r)
 {
     if (r->finish != LF_FINISH_NONE) return; /* its engine may be closed */
     /* inside a step the round still works on the sequence: it ends with the step */
-    if (r->engine->stepping && r->active) {
+    if (r->engine->stepping && r->job.active) {
         r->cancel_asked = true;
         r->seq.finished = true;
     } else {
@@ -313,8 +292,11 @@ void lf_request_free(lf_request *r)
 {
     if (!r) return;
     assert(!r->in_callback);
-    if (r->finish == LF_FINISH_NONE) end_request(r, LF_FINISH_CANCEL);
-    free_request(r);
+    lf_request_cancel(r);
+    if (r->finish == LF_FINISH_NONE)
+        r->abandoned = true; /* the round still works on it */
+    else
+        free_request(r);
 }
 
 /* ---- tokens ---- */
@@ -367,6 +349,19 @@ static bool call_on_token(lf_request *r, const lf_token *token)
     return goes_on;
 }
 
+/* The round's on_prompt. */
+static void tell_prompt(void *cookie, lf_seq *seq, int i, const float *logits)
+{
+    lf_request *r = cookie;
+    lf_logprob top[LF_TOP_LIMIT];
+    lf_token token = {.id = seq->tokens.data[i], .text = "", .top = top, .n_top = r->n_top};
+    if (r->cancel_asked) return;
+    lf_round_logprobs(r->engine->round, logits, token.id, &token.logprob, top, r->n_top);
+    r->in_callback = true;
+    if (!r->on_prompt(r->cookie, &token)) r->cancel_asked = seq->finished = true;
+    r->in_callback = false;
+}
+
 /* Appends a token's text and decides what of the text is certain. False: memory ran out. *stopped: a stop string is there, and
  * the text ends before it. */
 static bool extend_text(lf_request *r, int32_t id, bool *stopped)
@@ -395,6 +390,7 @@ static void record_token(lf_request *r, int32_t id, const float *logits, bool pr
                           r->n_top);
     r->ids.data[r->ids.len++] = id;
     r->text_sent = text_end;
+    r->engine->stats.output_tokens++;
 }
 
 /* Tells of a prompt that moved to `done` tokens. */
@@ -423,6 +419,8 @@ static bool emit(void *cookie, lf_seq *seq, int32_t id, const float *logits, boo
         r->failed = true;
         return false;
     }
+    if (r->cursor && lf_grammar_cursor_is_done(r->cursor, seq->tokens.data, (int)seq->tokens.len))
+        stopped = true;
     r->stopped = stopped;
     const bool last = stopped || (int)seq->tokens.len >= seq->len_max;
     record_token(r, id, logits, proposed, last ? r->text.len : r->text.len - held_back(r));
@@ -446,77 +444,56 @@ static void flush_text(lf_request *r)
 
 /* ---- stepping ---- */
 
-static lf_status admit(lf_engine *e, lf_request *r, lf_error *err)
+static lf_finish finish_of(const lf_request *r)
 {
-    lf_status status = lf_kv_seq_open(&r->seq.kv, e->pool, e->info.n_ctx, err);
-    if (status != LF_OK) return status;
-    if (r->proposer) {
-        status = r->proposer->ops->attach(r->proposer, &r->seq, err);
-        if (status != LF_OK) {
-            lf_kv_seq_close(r->seq.kv);
-            r->seq.kv = NULL;
-            return status;
-        }
-        r->seq.proposer = r->proposer;
+    return r->failed         ? LF_FINISH_ERROR
+           : r->cancel_asked ? LF_FINISH_CANCEL
+           : r->stopped      ? LF_FINISH_STOP
+                             : LF_FINISH_LENGTH;
+}
+
+/* Tells of a prompt that moved, and ends what the pass finished. A callback may end the request, or any other. */
+static void settle_request(lf_request *r)
+{
+    const int len = lf_kv_seq_len(r->seq.kv);
+    tell_prefill(r, len < r->seq.n_prompt ? len : r->seq.n_prompt);
+    if (!r->seq.finished || r->finish != LF_FINISH_NONE) return;
+    if (r->seq.not_finite)
+        r->failed = lf_fail(&r->err, LF_EFORMAT, "%s: the logits at position %zu are not finite%s",
+                            r->engine->path, r->seq.tokens.len,
+                            r->cursor ? ", or no token is allowed that has one" : "") != LF_OK;
+    if (!r->failed) flush_text(r);
+    end_request(r, finish_of(r));
+}
+
+static void settle_requests(lf_engine *e)
+{
+    for (int i = 0; i < lf_sched_n_stepped(e->sched); i++) {
+        const lf_job *job = lf_sched_stepped(e->sched, i);
+        if (!job) continue;
+        lf_request *r = job->seq->cookie;
+        if (job->failed)
+            end_request(r, LF_FINISH_ERROR);
+        else
+            settle_request(r);
+        if (r->abandoned) free_request(r);
     }
-    /* the last prompt token is always computed: its logits are needed */
-    if (!r->no_prefix_cache)
-        r->cached_tokens = lf_prefix_attach(e->prefix, r->seq.kv, r->seq.tokens.data, r->seq.n_prompt - 1);
-    r->active = true;
-    r->admitted_ns = lf_clock_ns();
-    e->n_active++;
-    e->pages_promised += r->pages_max;
-    return LF_OK;
 }
 
-/* First come, first served: one that does not fit holds back those behind it, so that it is not starved. */
-static void admit_waiting(lf_engine *e)
+/* What each request had of the pass, before what finished is settled. */
+static void collect_step_seqs(const lf_engine *e)
 {
-    lf_error err;
-    lf_request *next;
-    for (lf_request *r = e->requests; r; r = next) {
-        next = r->next;
-        if (r->active) continue;
-        if (e->n_active >= e->n_seqs || e->pages_promised + r->pages_max > lf_kv_pool_n_pages(e->pool)) break;
-        if (admit(e, r, &err) != LF_OK) fail_request(r, &err);
-    }
-}
-
-static int collect_active(lf_engine *e)
-{
-    int n = 0;
-    for (lf_request *r = e->requests; r; r = r->next)
-        if (r->active) e->seqs[n++] = &r->seq;
-    return n;
-}
-
-/* Tells of a prompt that moved, and shares its pages as soon as it is whole. */
-static void follow_prompt(lf_request *r)
-{
-    const int n_prompt = r->seq.n_prompt, len = lf_kv_seq_len(r->seq.kv),
-              done = len < n_prompt ? len : n_prompt;
-    if (done == n_prompt && !r->prefix_fed && !r->no_prefix_cache) {
-        lf_prefix_insert(r->engine->prefix, r->seq.kv, r->seq.tokens.data);
-        r->prefix_fed = true;
-    }
-    tell_prefill(r, done);
-}
-
-/* Ends what the pass finished. */
-static void settle_requests(lf_engine *e, int n_seqs)
-{
-    for (int i = 0; i < n_seqs; i++) {
-        lf_request *r = e->seqs[i]->cookie;
-        follow_prompt(r);
-        if (!r->seq.finished) continue;
-        if (r->seq.not_finite)
-            r->failed = lf_fail(&r->err, LF_EFORMAT, "%s: the logits at position %zu are not finite", e->path,
-                                r->seq.tokens.len) != LF_OK;
-        if (!r->failed) flush_text(r);
-        end_request(r, r->failed         ? LF_FINISH_ERROR
-                       : r->cancel_asked ? LF_FINISH_CANCEL
-                       : r->stopped      ? LF_FINISH_STOP
-                                         : LF_FINISH_LENGTH);
+    lf_step_seq *out = e->step_seqs;
+    for (int i = 0; i < lf_sched_n_stepped(e->sched); i++) {
+        const lf_job *job = lf_sched_stepped(e->sched, i);
+        const lf_seq_step *s = &job->seq->step;
+        if (!job->failed && s->rows > 0)
+            *out++ = (lf_step_seq){.id = ((lf_request *)job->seq->cookie)->id,
+                                   .rows = s->rows,
+                                   .proposer = s->proposer,
+                                   .proposed = s->proposed,
+                                   .accepted = s->accepted,
+                                   .emitted = s->emitted};
     }
 }
 
@@ -529,30 +506,28 @@ static void fill_step_info(const lf_engine *e, const lf_step *step, lf_step_info
                            .proposed = step->proposed,
                            .accepted = step->accepted,
                            .emitted = step->emitted,
-                           .active = e->n_active,
+                           .queued = lf_sched_n_queued(e->sched),
+                           .active = lf_sched_n_active(e->sched),
                            .propose_seconds = (double)step->propose_ns * 1e-9,
                            .forward_seconds = (double)step->forward_ns * 1e-9,
-                           .pick_seconds = (double)step->pick_ns * 1e-9};
-    for (const lf_request *r = e->requests; r; r = r->next) info->queued += !r->active;
+                           .pick_seconds = (double)step->pick_ns * 1e-9,
+                           .seqs = e->step_seqs};
 }
 
 lf_status lf_engine_step(lf_engine *e, bool *busy, lf_step_info *info, lf_error *err)
 {
-    lf_step step = {0};
+    lf_step step;
+    const int64_t preemptions = e->stats.preemptions;
     assert(!e->stepping);
-    admit_waiting(e);
-    const int n = collect_active(e);
-    *busy = n > 0;
-    lf_status status = LF_OK;
-    if (n > 0) {
-        e->stepping = true;
-        /* what the pass may take: whole pages of its rows, one begun page and one copy for each sequence */
-        (void)lf_prefix_evict(e->prefix, e->batch_rows / LF_PAGE_POS + 2 * n);
-        status = lf_round_step(e->round, e->seqs, n, &step, err);
-        e->stepping = false;
-        settle_requests(e, n);
-    }
-    if (info) fill_step_info(e, &step, info);
+    *busy = lf_sched_first(e->sched) != NULL;
+    e->stepping = true;
+    const lf_status status = lf_sched_step(e->sched, &step, err);
+    e->stepping = false;
+    if (info) collect_step_seqs(e);
+    settle_requests(e);
+    if (!info) return status;
+    fill_step_info(e, &step, info);
+    info->preempted = (int)(e->stats.preemptions - preemptions);
     return status;
 }
 
@@ -605,7 +580,7 @@ lf_status lf_request_next(lf_request *r, lf_token *token, bool *more, lf_error *
 void lf_request_get_result(const lf_request *r, lf_request_result *result)
 {
     const int64_t now = lf_clock_ns();
-    const int64_t admitted = r->admitted_ns ? r->admitted_ns : now,
+    const int64_t admitted = r->job.admitted_ns ? r->job.admitted_ns : now,
                   prefilled = r->prefilled_ns ? r->prefilled_ns : now;
     const int n_emitted = (int)r->seq.tokens.len - r->seq.n_prompt,
               n_states = r->seq.passes - r->seq.confirming;
@@ -613,7 +588,7 @@ void lf_request_get_result(const lf_request *r, lf_request_result *result)
         .size = sizeof *result,
         .finish = r->finish,
         .prompt_tokens = r->seq.n_prompt,
-        .cached_tokens = r->cached_tokens,
+        .cached_tokens = r->job.cached_tokens,
         .output_tokens = (int)r->ids.len,
         .passes = r->seq.passes,
         .draft_passes = r->seq.draft_passes,
@@ -621,6 +596,8 @@ void lf_request_get_result(const lf_request *r, lf_request_result *result)
         .accepted = r->seq.accepted,
         .fast_forwarded = n_states > 0 ? (double)n_emitted / n_states : 0,
         .stationary = r->seq.stationary,
+        .preemptions = r->job.preemptions,
+        .ttft_seconds = n_emitted > 0 ? (double)(prefilled - r->submitted_ns) * 1e-9 : 0.0,
         .queue_seconds = (double)(admitted - r->submitted_ns) * 1e-9,
         .prefill_seconds = (double)(prefilled - admitted) * 1e-9,
         .decode_seconds = (double)((r->finished_ns ? r->finished_ns : now) - prefilled) * 1e-9};

@@ -5,9 +5,12 @@
  * 128 bytes, so that they need no data. The texts of real models need the data folder and are skipped without it. */
 #include "testing.h"
 
+#include "tiny_model.h"
+
 #include "../bench/random_model.h"
 #include "base/mem.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
@@ -19,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 40, SECONDS_MAX = 120, TINY_VOCAB = 128, TINY_CTX = 200000 };
+enum { ARGS_MAX = 40, SECONDS_MAX = 120 };
 
 static char binary[1024];     /* the program under test; empty: not built */
 static char *temp_dir;        /* everything below lies in it */
@@ -150,67 +153,6 @@ static void expect_errors(const bad_case *cases, size_t n, int code)
 
 /* ---- the models ---- */
 
-/* The byte that token `id` of the tokenizer below stands for: printable ASCII, newline, tab, and then bytes that are only
- * ever a part of a character, so that what the model makes up is full of broken UTF-8. */
-static unsigned token_byte(int id)
-{
-    if (id < 95) return ' ' + (unsigned)id;
-    return id == 95 ? '\n' : id == 96 ? '\t' : 0x80 + (unsigned)(id - 97);
-}
-
-/* The character that stands for such a byte in a byte-level vocabulary, as UTF-8. */
-static void byte_symbol(char symbol[3], unsigned byte)
-{
-    const unsigned cp = byte <= ' ' ? 0x100 + byte : byte >= 0x80 ? 0x122 + byte - 0x80 : byte;
-    symbol[0] = (char)(cp < 0x80 ? cp : 0xC0 | cp >> 6);
-    symbol[1] = (char)(cp < 0x80 ? 0 : 0x80 | (cp & 0x3F));
-    symbol[2] = '\0';
-}
-
-/* A byte-level tokenizer.json of n tokens: bytes, and words past TINY_VOCAB. */
-static void write_tokenizer(const char *path, int n)
-{
-    json_t *vocab = json_object();
-    for (int id = 0; id < n; id++) {
-        char symbol[16];
-        if (id < TINY_VOCAB)
-            byte_symbol(symbol, token_byte(id));
-        else
-            (void)snprintf(symbol, sizeof symbol, "word%d", id);
-        (void)json_object_set_new(vocab, symbol, json_integer(id));
-    }
-    json_t *root = json_pack("{s:s, s:[], s:n, s:{s:s, s:b, s:b, s:b}, s:n, s:{s:s, s:b, s:b, s:b}, "
-                             "s:{s:s, s:o, s:[]}}",
-                             "version", "1.0", "added_tokens", "normalizer", "pre_tokenizer", "type",
-                             "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1,
-                             "post_processor", "decoder", "type", "ByteLevel", "add_prefix_space", 0,
-                             "trim_offsets", 1, "use_regex", 1, "model", "type", "BPE", "vocab", vocab,
-                             "merges");
-    assert_non_null(root);
-    assert_int_equal(json_dump_file(root, path, JSON_INDENT(1)), 0);
-    json_decref(root);
-}
-
-/* A model folder from the recorded model of that family; n_tokens 0: without a tokenizer. */
-static void make_model_dir(const char *dir, int n_tokens)
-{
-    char path[1024];
-    size_t size;
-    assert_int_equal(mkdir(dir, 0700), 0);
-    json_t *config = json_load_file(golden_path("families/llama2/config.json"), 0, NULL);
-    assert_non_null(config);
-    (void)json_object_set_new(config, "max_position_embeddings", json_integer(TINY_CTX));
-    (void)snprintf(path, sizeof path, "%s/config.json", dir);
-    assert_int_equal(json_dump_file(config, path, JSON_INDENT(1)), 0);
-    json_decref(config);
-    char *weights = read_file(golden_path("families/llama2/model.safetensors"), &size);
-    (void)snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    write_file(path, weights, size);
-    free(weights);
-    (void)snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    if (n_tokens > 0) write_tokenizer(path, n_tokens);
-}
-
 static int make_models(void **state)
 {
     (void)state;
@@ -231,9 +173,10 @@ static int make_models(void **state)
                                .seed = 1};
     find_program(binary, sizeof binary);
     temp_dir = make_temp_dir();
+    assert_int_equal(setenv("XDG_CACHE_HOME", temp_dir, 1), 0);
     (void)temp_path(out_path, "stdout");
     (void)temp_path(err_path, "stderr");
-    make_model_dir(temp_path(tiny_dir, "tiny"), TINY_VOCAB);
+    tiny_model_write(temp_path(tiny_dir, "tiny"), TINY_VOCAB);
     assert_ok(lf_random_model_write(temp_path(random_path, "random.gguf"), &m, &err), &err);
     return 0;
 }
@@ -266,6 +209,8 @@ static void test_help_and_version(void **state)
 {
     (void)state;
     static const bad_case commands[] = {{.args = {"run", "--help"}},
+                                        {.args = {"serve", "--help"}},
+                                        {.args = {"bench", "serve", "--help"}},
                                         {.args = {"inspect", "--help"}},
                                         {.args = {"convert", "--help"}},
                                         {.args = {"quantize", "-h"}},
@@ -344,6 +289,8 @@ static void test_usage_errors(void **state)
          {"--cache-type: found \"q9\", expected one of f32, f16"}},
         {{"run", "-m", tiny_dir, "--weight-type", "i8"}, {"--weight-type: found \"i8\""}},
         {{"run", "-m", tiny_dir, "--cpu-mask", "sse"}, {"--cpu-mask: found \"sse\", expected scalar, avx2"}},
+        {{"run", "-m", tiny_dir, "--regex", "a", "--json-object"}, {"found two, expected one"}},
+        {{"run", "-m", tiny_dir, "--regex", "a", "--regex", "b"}, {"found two, expected one"}},
         {{"inspect"}, {"inspect", "-m PATH", "missing"}},
         {{"inspect", "a", "b"}, {"found argument \"b\", expected one model"}},
         {{"inspect", "a", "--parallel", "0"}, {"--parallel: found \"0\""}},
@@ -366,7 +313,11 @@ static void test_usage_errors(void **state)
         {{"model-cost", "--bandwidth", "1", "--gflops", "1"}, {"model-cost", "expected a model"}},
         {{"model-cost", "x"}, {"model-cost", "expected --bandwidth and --gflops"}},
         {{"bench", "magicdec", "-m", "x"}, {"magicdec", "expected --model PATH and --file FILE"}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--prompts", "z"}, {"--file FILE or --prompts FILE"}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--resume"}, {"--resume: found no --json FILE"}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "none"}, {"--proposer: found \"none\""}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "draft"}, {"expected --draft-model PATH"}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--drafting", "z"}, {"--drafting: found \"z\""}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--selection", "z"}, {"--selection: found \"z\""}},
     };
     EXPECT_ERRORS(cases, 2);
@@ -465,7 +416,7 @@ static void test_malformed_models(void **state)
     lf_gguf_close(g);
     write_file(temp_path(nan_path, "nan.gguf"), file, size);
     free(file);
-    make_model_dir(temp_path(wordy, "wordy"), TINY_VOCAB + 5);
+    tiny_model_write(temp_path(wordy, "wordy"), TINY_VOCAB + 5);
 
     const bad_case cases[] = {
         {{"run", "-m", truncated, "-p", "a"}, {truncated}},
@@ -564,7 +515,7 @@ static void test_a_padded_embedding(void **state)
 {
     (void)state;
     char dir[512];
-    make_model_dir(temp_path(dir, "padded"), 97);
+    tiny_model_write(temp_path(dir, "padded"), 97);
     result r = run_cli("run", "-m", dir, "-t", "1", "-q", "-p", "a", "-n", "300", "--temp", "5",
                        "--no-display-prompt");
     char *text = success_text(r);
@@ -618,12 +569,46 @@ static json_t *parse_json(const char *text)
     return root;
 }
 
+/* What the output may say; the tiny model has random weights and would not say it by itself. */
+static void test_grammars(void **state)
+{
+    (void)state;
+    static const char schema[] = "{\"type\":\"integer\",\"minimum\":10,\"maximum\":11}";
+    char path[512];
+    write_file(temp_path(path, "schema.json"), schema, strlen(schema));
+    const struct {
+        const char *option, *value, *first, *second;
+    } cases[] = {
+        {"--choice", "cab", "cab\n", "cab\n"},
+        {"--regex", "abc{2}|ca", "abcc\n", "ca\n"},
+        {"--json-schema", path, "10\n", "11\n"},
+        {"--json-schema", " {\"enum\":[[1],\"x\"]}", "[1]\n", "\"x\"\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        result r = run_cli("run", "-m", tiny_dir, "-q", "-p", "abc", "--no-display-prompt", "-n", "40",
+                           cases[i].option, cases[i].value);
+        expect_success(&r);
+        const char *said = r.out + (r.out[0] == ' '); /* JSON may begin with one */
+        if (strcmp(said, cases[i].first) != 0) assert_string_equal(said, cases[i].second);
+        free_result(&r);
+    }
+    const bad_case bad[] = {
+        {{"run", "-m", tiny_dir, "-p", "a", "--regex", "("}, {"byte 0: found a group without its end"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--json-schema", "{\"not\":{}}"}, {"#: not is not supported"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--json-schema", "no-such-file"}, {"no-such-file: cannot open"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--choice", "\xFF"},
+         {"--choice: found bytes that are not UTF-8"}},
+    };
+    EXPECT_ERRORS(bad, 1);
+}
+
 static void test_run_json(void **state)
 {
     (void)state;
     char path[512];
     char *text = tiny_text(NULL, "-p", "abc", "-n", "30", "--no-display-prompt");
-    result r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "30", "--ignore-eos", "--json", "-");
+    result r = run_cli("run", "-m", tiny_dir, "-p", "abc", "-n", "30", "--ignore-eos", "--proposer", "none",
+                       "--json", "-");
     expect_success(&r);
     json_t *root = parse_json(r.out);
     assert_ptr_equal(strchr(r.out, '\n'), r.out + r.out_len - 1); /* one line */
@@ -721,6 +706,38 @@ static void test_proposers(void **state)
 }
 
 /* Results come in the order of the input, and each is what the request alone would have given. */
+/* Each line's totals are those of its requests, and each request (n) emitted what is expected. */
+static void expect_trace(char *trace, const int *emitted, size_t n)
+{
+    static const char *const totals[] = {"proposed", "accepted", "emitted"};
+    json_int_t of_request[8] = {0}, i_step = 0;
+    double last = 0;
+    for (const char *line = trace; *line; line = strchr(line, '\n') + 1) {
+        json_t *root = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL), *seqs = json_object_get(root, "seqs"),
+               *seq;
+        json_int_t sums[3] = {0}, rows = 0;
+        size_t i;
+        json_array_foreach(seqs, i, seq)
+        {
+            assert_in_range(integer_of(seq, "id"), 0, n - 1);
+            of_request[integer_of(seq, "id")] += integer_of(seq, "emitted");
+            assert_true(integer_of(seq, "g") == 0 || strcmp(string_of(seq, "proposer"), "none") != 0);
+            sums[0] += integer_of(seq, "g");
+            sums[1] += integer_of(seq, "accepted");
+            sums[2] += integer_of(seq, "emitted");
+            rows += integer_of(seq, "rows");
+        }
+        assert_int_equal(json_array_size(seqs), integer_of(root, "requests"));
+        for (i = 0; i < 3; i++) assert_int_equal(sums[i], integer_of(root, totals[i]));
+        assert_int_equal(rows, integer_of(root, "prefill_rows") + integer_of(root, "decode_rows"));
+        assert_int_equal(integer_of(root, "step"), i_step++);
+        assert_true(number_of(root, "time") >= last && number_of(root, "forward_ms") > 0);
+        last = number_of(root, "time");
+        json_decref(root);
+    }
+    for (size_t i = 0; i < n; i++) assert_int_equal(of_request[i], emitted[i]);
+}
+
 static void test_many_requests(void **state)
 {
     (void)state;
@@ -755,15 +772,38 @@ static void test_many_requests(void **state)
     assert_int_equal(*line, '\0');
     free_result(&r);
 
-    json_int_t emitted = 0;
     char *trace = read_file(trace_path, NULL);
-    for (line = trace; *line; line = strchr(line, '\n') + 1) {
-        json_t *root = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
-        emitted += integer_of(root, "emitted");
+    expect_trace(trace, (const int[]){40, 25, 25}, 3);
+    free(trace);
+}
+
+/* Both ways give each request's object; the text that the model wrote is part of the prompt, as far as the context has room. */
+static void test_compare(void **state)
+{
+    (void)state;
+    static const char *const proposers[] = {"none", "ngram"};
+    result r = run_cli("run", "-m", tiny_dir, "-c", "200", "-p", "abc", "--compare", "--write", "9999",
+                       "--parallel", "3", "-n", "30", "--temp", "0.6", "--seed", "5", "--proposer", "ngram",
+                       "--ignore-eos", "--json", "-");
+    expect_success(&r);
+    assert_non_null(strstr(r.err, "3 continuations of a text of 170 tokens\n"));
+    assert_non_null(strstr(r.err, ", identical: yes\n"));
+    json_t *tokens[6];
+    char *rest = NULL, *line = strtok_r(r.out, "\n", &rest);
+    for (int i = 0; i < 6; i++, line = strtok_r(NULL, "\n", &rest)) {
+        assert_non_null(line);
+        json_t *root = parse_json(line);
+        assert_string_equal(string_of(root, "proposer"), proposers[i / 3]);
+        assert_int_equal(integer_of(root, "prompt_tokens"), 170);
+        tokens[i] = json_incref(json_object_get(root, "tokens"));
+        assert_int_equal(json_array_size(tokens[i]), 30);
         json_decref(root);
     }
-    assert_int_equal(emitted, 40 + 25 + 25);
-    free(trace);
+    assert_null(line);
+    for (int i = 0; i < 3; i++) assert_true(json_equal(tokens[i], tokens[3 + i]));
+    assert_false(json_equal(tokens[0], tokens[1])); /* other seeds */
+    for (int i = 0; i < 6; i++) json_decref(tokens[i]);
+    free_result(&r);
 }
 
 static void test_bad_requests(void **state)
@@ -839,6 +879,18 @@ static void test_timings_and_quiet(void **state)
     free_result(&r);
 }
 
+/* The path of the one file in a folder. */
+static void only_file_of(char *out, size_t size, const char *folder)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (struct dirent *entry; (entry = readdir(d));)
+        if (entry->d_name[0] != '.') n += snprintf(out, size, "%s/%s", folder, entry->d_name) > 0;
+    (void)closedir(d);
+    assert_int_equal(n, 1);
+}
+
 static void test_dump_logits(void **state)
 {
     (void)state;
@@ -848,6 +900,31 @@ static void test_dump_logits(void **state)
     char *bytes = read_file(path, &size);
     assert_int_equal(size, 5 * TINY_VOCAB * sizeof(float));
     free(bytes);
+}
+
+/* The cost profile is measured once, kept, and measured again when what was kept is damaged or there is nowhere to keep it. */
+static void test_cost_profile_is_kept(void **state)
+{
+    (void)state;
+    char cache[512], dir[600], path[1024], *kept[3];
+    assert_int_equal(mkdir(temp_path(cache, "cache"), 0700), 0);
+    assert_int_equal(setenv("XDG_CACHE_HOME", cache, 1), 0);
+    char *text = tiny_text(NULL, "-p", "abc abc abc", "-n", "40");
+    (void)snprintf(dir, sizeof dir, "%s/lookfar", cache);
+    only_file_of(path, sizeof path, dir);
+    for (int i = 0; i < 3; i++) {
+        kept[i] = read_file(path, NULL);
+        if (i == 1) write_file(path, "damaged", 7);
+        assert_same_text(tiny_text(NULL, "-p", "abc abc abc", "-n", "40"), strdup(text));
+        only_file_of(path, sizeof path, dir);
+    }
+    assert_string_equal(kept[0], kept[1]); /* the second run wrote nothing */
+    assert_string_not_equal(kept[2], "damaged");
+    assert_string_not_equal(kept[2], kept[0]); /* no two measurements agree to the last bit */
+    for (int i = 0; i < 3; i++) free(kept[i]);
+    assert_int_equal(setenv("XDG_CACHE_HOME", "/dev/null", 1), 0);
+    assert_same_text(tiny_text(NULL, "-p", "abc abc abc", "-n", "40"), text);
+    assert_int_equal(setenv("XDG_CACHE_HOME", temp_dir, 1), 0);
 }
 
 /* ---- signals ---- */
@@ -967,36 +1044,155 @@ static void test_bench_tokenize(void **state)
     free_result(&r);
 }
 
-/* Each setting beside plain decoding, with the same output. */
-static void test_bench_magicdec(void **state)
-{
-    (void)state;
-    char text_path[512], text[2001];
-    for (int i = 0; i < 2000; i++) text[i] = "abc abd acb "[i % 12];
-    write_file(temp_path(text_path, "long-text"), text, 2000);
-    result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "2",
-                       "--context", "200", "--proposer", "sparse,ngram,auto", "--selection", "snap,verify",
-                       "--budget", "64", "--g", "3", "-n", "10", "--reps", "1", "--json", "-");
-    expect_success(&r);
-    static const char *const names[] = {"none", "sparse", "sparse", "ngram", "auto"};
-    int n_lines = 0;
-    char *rest = NULL;
-    for (char *line = strtok_r(r.out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n_lines++) {
-        json_t *root = parse_json(line);
-        assert_in_range(n_lines, 0, 4);
-        assert_string_equal(string_of(root, "proposer"), names[n_lines]);
-        assert_true(json_is_true(json_object_get(root, "identical")));
-        assert_true(number_of(root, "tps") > 0 && number_of(root, "tokens_per_pass") >= 1);
-        json_decref(root);
-    }
-    assert_int_equal(n_lines, 5);
-    free_result(&r);
-}
-
 static void expect_keys(const json_t *object, const char *const *keys)
 {
     for (; *keys; keys++)
         if (!json_object_get(object, *keys)) fail_msg("the key \"%s\" is missing", *keys);
+}
+
+/* What a run of `bench magicdec` on the tiny model should give, beside plain decoding: proposers, selections and drafting, in order. */
+typedef struct wanted_result {
+    const char *proposer, *selection, *drafting;
+} wanted_result;
+
+static void expect_string_or_null(const json_t *root, const char *key, const char *wanted)
+{
+    if (wanted)
+        assert_string_equal(string_of(root, key), wanted);
+    else
+        assert_true(json_is_null(json_object_get(root, key)));
+}
+
+static void expect_magicdec(char *lines, const wanted_result *wanted, int n, int batch)
+{
+    static const char *const keys[] = {
+        "model",        "engine",     "task",          "context",    "budget",        "g",
+        "speedup",      "latency_ms", "latency_ratio", "acceptance", "acceptance_at", "draft_share",
+        "verify_share", "pick_share", "draft_bytes",   "of_best",    "gbs",           NULL};
+    int i = 0;
+    char *rest = NULL;
+    for (char *line = strtok_r(lines, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), i++) {
+        json_t *root = parse_json(line);
+        assert_in_range(i, 0, n - 1);
+        expect_keys(root, keys);
+        assert_string_equal(string_of(root, "proposer"), wanted[i].proposer);
+        expect_string_or_null(root, "selection", wanted[i].selection);
+        expect_string_or_null(root, "drafting", wanted[i].drafting);
+        assert_true(json_is_true(json_object_get(root, "identical")));
+        assert_int_equal(integer_of(root, "batch"), batch);
+        assert_true(number_of(root, "tps") > 0 && number_of(root, "tokens_per_pass") >= 1);
+        assert_true((number_of(root, "draft_bytes") > 0) == (strcmp(wanted[i].proposer, "magicdec") == 0 ||
+                                                             strcmp(wanted[i].proposer, "draft") == 0));
+        assert_true(json_is_number(json_object_get(root, "of_best")) ==
+                    (strcmp(wanted[i].proposer, "auto") == 0));
+        json_decref(root);
+    }
+    assert_int_equal(i, n);
+}
+
+/* Each setting beside plain decoding, with the same output: with a selection for each list, at all of them where the draft's cache has a
+ * window or is chosen, greedy and sampled. */
+static void test_bench_magicdec(void **state)
+{
+    (void)state;
+    static const wanted_result wanted[] = {
+        {.proposer = "none"},           {"sparse", "window", "single"}, {"sparse", "window", "jacobi"},
+        {"sparse", "snap", "single"},   {"sparse", "snap", "jacobi"},   {"sparse", "verify", "single"},
+        {"sparse", "verify", "jacobi"}, {.proposer = "ngram"},          {"draft", NULL, "single"},
+        {"draft", NULL, "jacobi"},      {.proposer = "auto"},           {"magicdec", "window", NULL},
+        {"magicdec", "snap", NULL}};
+    char text_path[512], text[2001];
+    for (int i = 0; i < 2000; i++) text[i] = "abc abd acb "[i % 12];
+    write_file(temp_path(text_path, "long-text"), text, 2000);
+    for (int sampled = 0; sampled < 2; sampled++) {
+        result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "3",
+                           "--context", "230", "--proposer", "sparse,ngram,draft,auto,magicdec",
+                           "--selection", "window,snap,verify", "--drafting", "single,jacobi",
+                           "--draft-model", tiny_dir, "--draft-window", "60", "--budget", "77", "--g", "3",
+                           "-n", "40", "--reps", "1", "--temp", sampled ? "0.5" : "0", "--json", "-");
+        expect_success(&r);
+        expect_magicdec(r.out, wanted, sizeof wanted / sizeof *wanted, 3);
+        free_result(&r);
+    }
+}
+
+/* Another engine's plain decoding is the last result of a cell: 9 timed tokens of 2 sequences in half a second. */
+static void test_bench_magicdec_peer(void **state)
+{
+    (void)state;
+    char text_path[512], *last = NULL, *rest = NULL;
+    int n_lines = 0;
+    write_file(temp_path(text_path, "peer-text"), "abc abd acb abc abd acb abc abd acb abc abd", 43);
+    result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "2",
+                       "--context", "40", "--proposer", "ngram", "-n", "10", "--reps", "2", "--peer",
+                       "while read -r line; do echo '{\"seconds\": 0.5, \"engine\": \"another\"}'; done",
+                       "--json", "-");
+    expect_success(&r);
+    for (char *line = strtok_r(r.out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n_lines++)
+        last = line;
+    assert_int_equal(n_lines, 3);
+    json_t *root = parse_json(last);
+    assert_string_equal(string_of(root, "engine"), "another");
+    assert_string_equal(string_of(root, "proposer"), "none");
+    assert_true(fabs(number_of(root, "tps") - 36.0) < 1e-9);
+    assert_true(fabs(number_of(root, "latency_ms") - 500.0 / 9) < 1e-9);
+    json_decref(root);
+    free_result(&r);
+}
+
+/* Prompts as JSON lines; cells that are done are left out, the torn line of a killed run is cut off, and what is not done is added. */
+static void test_bench_magicdec_goes_on(void **state)
+{
+    (void)state;
+    static const wanted_result wanted[] = {{.proposer = "none"}, {.proposer = "ngram"}};
+    char prompts[512], done[512];
+    size_t size, again;
+    static const char
+        few[] = "{\"prompt\": \"abc abd\"}\n\n{\"prompt\": \"acb acd abc abd\"}\n",
+        many[] = "{\"prompt\": \"abc abd abc abd abc\"}\n{\"prompt\": \"acb acd abc abd acb acd\"}\n";
+    write_file(temp_path(prompts, "prompts"), few, strlen(few));
+    (void)temp_path(done, "done.jsonl");
+#define GO_ON(batches)                                                                                       \
+    run_cli("bench", "magicdec", "-m", tiny_dir, "--prompts", prompts, "--task", "sql", "-t", "1",           \
+            "--batch", batches, "--context", "34", "--proposer", "ngram", "-n", "5", "--reps", "1", "-q",    \
+            "--json", done, "--resume")
+    result r = GO_ON("1");
+    expect_error(&r, (const char *const[]){"bench", "magicdec", NULL}, 1,
+                 (const char *const[]){"expected at least 34, the context", NULL});
+    write_file(prompts, many, strlen(many));
+    r = GO_ON("1");
+    expect_success(&r);
+    free_result(&r);
+    char *first = read_file(done, &size);
+    char *lines = strdup(first);
+    expect_magicdec(lines, wanted, 2, 1);
+    free(lines);
+    write_file(done, first, size - 5); /* the last line is torn: the cell is measured again */
+    r = GO_ON("1,2");
+    expect_success(&r);
+    free_result(&r);
+    char *second = read_file(done, &again), *line = second;
+    int n_lines = 0;
+    for (; (line = strchr(line, '\n')); line++) n_lines++;
+    assert_int_equal(n_lines, 1 + 2 + 2);
+    r = GO_ON("2,1"); /* nothing is left to do */
+    expect_success(&r);
+    free_result(&r);
+    size_t last;
+    char *third = read_file(done, &last);
+    assert_int_equal(last, again);
+#undef GO_ON
+    free(first);
+    free(second);
+    free(third);
+    if (system("command -v gnuplot >/dev/null") != 0) return; /* NOLINT: the command is the test's own */
+    char picture[512];
+    r = run_cli("plot", done, "-o", temp_path(picture, "grid.svg"));
+    expect_success(&r);
+    free_result(&r);
+    char *drawn = read_file(picture, NULL);
+    assert_non_null(strstr(drawn, "speed-up over plain decoding: ngram"));
+    free(drawn);
 }
 
 static void test_bench_kernels_and_load(void **state)
@@ -1179,19 +1375,24 @@ int main(void)
         cmocka_unit_test(test_ways_to_give_a_prompt),
         cmocka_unit_test(test_a_padded_embedding),
         cmocka_unit_test(test_sampling_repeats),
+        cmocka_unit_test(test_grammars),
         cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_interactive),
         cmocka_unit_test(test_proposers),
         cmocka_unit_test(test_many_requests),
+        cmocka_unit_test(test_compare),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_stop_text_and_bias),
         cmocka_unit_test(test_timings_and_quiet),
         cmocka_unit_test(test_dump_logits),
+        cmocka_unit_test(test_cost_profile_is_kept),
         cmocka_unit_test(test_interrupt),
         cmocka_unit_test(test_reader_goes_away),
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_bench_tokenize),
         cmocka_unit_test(test_bench_magicdec),
+        cmocka_unit_test(test_bench_magicdec_peer),
+        cmocka_unit_test(test_bench_magicdec_goes_on),
         cmocka_unit_test(test_bench_kernels_and_load),
         cmocka_unit_test(test_convert_and_quantize),
         cmocka_unit_test(test_golden_text),

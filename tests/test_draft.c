@@ -91,11 +91,11 @@ static void check_pages(const lf_engine *e)
     const lf_kv_seq *seqs[64], *drafts[64];
     int n = 0, n_drafts = 0;
     int32_t *refs = calloc((size_t)lf_kv_pool_n_pages(e->pool), sizeof *refs);
-    for (const lf_request *r = e->requests; r; r = r->next) {
-        if (!r->seq.kv) continue;
-        seqs[n++] = r->seq.kv;
-        if (r->seq.draft_kv) drafts[n_drafts++] = r->seq.draft_kv;
+    for (const lf_job *job = lf_sched_first(e->sched); job; job = job->next) {
+        if (job->active) seqs[n++] = job->seq->kv;
+        if (job->seq->draft_kv) drafts[n_drafts++] = job->seq->draft_kv;
     }
+    assert_true(n_drafts <= n);
     lf_prefix_count_refs(e->prefix, refs);
     assert_true(lf_kv_pool_check(e->pool, seqs, n, refs));
     assert_true(lf_kv_pool_check(e->draft.pool, drafts, n_drafts, NULL));
@@ -687,6 +687,42 @@ static void test_memory_is_told(void **state)
                      target.weight_bytes + target.kv_bytes + target.buffer_bytes);
 }
 
+/* What both models' passes cost is kept together, for engines with the same two. */
+static void test_a_profile_is_of_both_models(void **state)
+{
+    (void)state;
+    lf_error err;
+    lf_engine *e = open_engine(paths[TARGET], paths[OTHER], 2),
+              *same = open_engine(paths[TARGET], paths[OTHER], 2),
+              *alone = open_engine(paths[TARGET], NULL, 2), *wide;
+    lf_engine_params wider = engine_params(paths[TARGET], paths[OTHER], 2);
+    char *text, *of_one, *again;
+    wider.draft_window = WINDOW + 1;
+    assert_ok(lf_engine_open(&wide, &wider, &err), &err);
+    assert_ok(lf_engine_get_profile(e, &text, &err), &err);
+    assert_ok(lf_engine_get_profile(alone, &of_one, &err), &err);
+    assert_true(lf_cost_is_known(&e->cost) && lf_cost_is_known(&e->draft.cost));
+    assert_false(lf_engine_set_profile(alone, text));
+    assert_false(lf_engine_set_profile(wide, text));
+    assert_false(lf_engine_set_profile(same, of_one));
+    for (size_t n = strlen(text); n-- > 0;) { /* cut anywhere, also between the models */
+        char *cut = strndup(text, n);
+        assert_false(lf_engine_set_profile(same, cut));
+        free(cut);
+    }
+    assert_false(lf_cost_is_known(&same->cost) || lf_cost_is_known(&same->draft.cost));
+    assert_true(lf_engine_set_profile(same, text));
+    assert_ok(lf_engine_get_profile(same, &again, &err), &err); /* nothing is measured: the same bits */
+    assert_string_equal(again, text);
+    free(text);
+    free(of_one);
+    free(again);
+    lf_engine_close(e);
+    lf_engine_close(same);
+    lf_engine_close(alone);
+    lf_engine_close(wide);
+}
+
 static void test_what_cannot_draft_is_refused(void **state)
 {
     (void)state;
@@ -797,6 +833,7 @@ int main(void)
         cmocka_unit_test(test_what_went_on_otherwise_is_read_again),
         cmocka_unit_test(test_auto_drafts_where_it_pays),
         cmocka_unit_test(test_memory_is_told),
+        cmocka_unit_test(test_a_profile_is_of_both_models),
         cmocka_unit_test(test_what_cannot_draft_is_refused),
         cmocka_unit_test(test_vocabularies_are_compared),
         cmocka_unit_test(test_every_allocation_may_fail),

@@ -31,6 +31,14 @@ typedef struct expected {
     output out;
 } expected;
 
+/* A mask that depends on the last two tokens. */
+static void mask_by_history(void *cookie, const int32_t *history, int n, uint32_t *allowed)
+{
+    (void)cookie;
+    const unsigned sum = (unsigned)history[n - 1] * 7u + (n > 1 ? (unsigned)history[n - 2] : 0u);
+    for (unsigned i = 0; i < 8; i++) allowed[0] &= ~(UINT32_C(1) << ((sum + i * 3) % 32));
+}
+
 /* Greedy, and five ways to sample. */
 static lf_pick_params setting(int i)
 {
@@ -39,7 +47,7 @@ static lf_pick_params setting(int i)
     lf_pick_params_init(&p);
     p.seed = 1000 + (uint64_t)i;
     if (i > 0) p.temperature = 0.2f + 0.4f * (float)i;
-    if (i == 2) p.top_k = 10;
+    if (i == 2) p.top_k = 10, p.mask = mask_by_history;
     if (i == 3) p.top_p = 0.8f, p.repetition_penalty = 1.3f, p.repeat_last_n = 16;
     if (i == 4) p.min_p = 0.1f, p.frequency_penalty = 0.5f, p.presence_penalty = 0.3f, p.repeat_last_n = -1;
     if (i == 5) p.bias = bias, p.n_bias = 3, p.top_k = 40, p.top_p = 0.95f;

@@ -76,17 +76,13 @@ static lf_request_params request_params(int32_t *ids, size_t n_ids, uint64_t see
 static void check_pages(const lf_engine *e)
 {
     const lf_kv_seq *seqs[64];
-    int n = 0, promised = 0;
+    int n = 0;
     int32_t *refs = calloc((size_t)lf_kv_pool_n_pages(e->pool), sizeof *refs);
-    for (const lf_request *r = e->requests; r; r = r->next) {
-        if (!r->active) continue;
-        seqs[n++] = r->seq.kv;
-        promised += r->pages_max;
-    }
+    for (const lf_job *job = lf_sched_first(e->sched); job; job = job->next)
+        if (job->active) seqs[n++] = job->seq->kv;
     lf_prefix_count_refs(e->prefix, refs);
     assert_true(lf_kv_pool_check(e->pool, seqs, n, refs));
-    assert_int_equal(e->n_active, n);
-    assert_int_equal(e->pages_promised, promised);
+    assert_int_equal(lf_sched_n_active(e->sched), n);
     free(refs);
 }
 
@@ -144,7 +140,7 @@ static void test_random_schedules(void **state)
     assert_true(n_checked > (TESTS_SHORT ? 10 : 100));
     for (int i = 0; i < OPEN_MAX; i++) lf_request_free(open[i]);
     check_pages(e);
-    assert_int_equal(e->n_active, 0);
+    assert_int_equal(lf_sched_n_active(e->sched), 0);
     lf_engine_close(e);
     lf_engine_close(alone);
 }
@@ -421,6 +417,44 @@ static void test_every_allocation_may_fail(void **state)
     }
 }
 
+/* A profile can be given to another engine of the same key, and to no other; damaged ones are refused. */
+static void test_profiles(void **state)
+{
+    (void)state;
+    lf_error err;
+    lf_engine *a, *b, *other;
+    char *text, *again;
+    assert_ok(open_engine(&a, 200, 2, 1, &err), &err);
+    assert_ok(open_engine(&b, 200, 2, 1, &err), &err);
+    assert_ok(open_engine(&other, 100, 2, 1, &err), &err);
+    assert_ok(lf_engine_get_profile(a, &text, &err), &err);
+    for (size_t n = strlen(text); n-- > 0;) { /* cut anywhere */
+        char *cut = strndup(text, n);
+        assert_false(lf_engine_set_profile(b, cut));
+        free(cut);
+    }
+    char *longer = NULL, *at = strstr(text, "pass ");
+    assert_true(asprintf(&longer, "%sx", text) > 0);
+    assert_false(lf_engine_set_profile(b, longer));
+    assert_false(lf_engine_set_profile(other, text));
+    for (const char *bad = "-ni"; *bad; bad++) { /* minus, nan, inf */
+        const char saved = at[5];
+        at[5] = *bad;
+        assert_false(lf_engine_set_profile(b, text));
+        at[5] = saved;
+    }
+    assert_false(lf_cost_is_known(&b->cost));
+    assert_true(lf_engine_set_profile(b, text));
+    assert_ok(lf_engine_get_profile(b, &again, &err), &err); /* nothing is measured: the same bits */
+    assert_string_equal(again, text);
+    free(longer);
+    free(again);
+    free(text);
+    lf_engine_close(a);
+    lf_engine_close(b);
+    lf_engine_close(other);
+}
+
 static void test_bad_parameters(void **state)
 {
     (void)state;
@@ -468,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_sampled_tokens_have_the_models_distribution),
         cmocka_unit_test(test_two_engines_interleaved),
         cmocka_unit_test(test_every_allocation_may_fail),
+        cmocka_unit_test(test_profiles),
         cmocka_unit_test(test_bad_parameters),
     };
     return cmocka_run_group_tests(tests, write_model, remove_model);

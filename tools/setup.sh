@@ -1,16 +1,17 @@
 #!/bin/sh
-# Installs the Debian packages that are missing for the groups given: build, test, lint, fuzz, oracle.
+# Installs the Debian packages that are missing for the groups given: build, test, lint, fuzz, oracle, serve.
 # Elsewhere than on Debian it names them and leaves the rest to the compiler, which says what is missing.
 set -eu
 
 packages_of() {
     case $1 in
-    build) echo gcc libc6-dev libjansson-dev libpcre2-dev libutf8proc-dev libdnnl-dev ;;
+    build) echo gcc libc6-dev libjansson-dev libmicrohttpd-dev libpcre2-dev libutf8proc-dev libdnnl-dev ;;
     test) echo libcmocka-dev pkg-config g++ ;;
     lint) echo clang-format cppcheck g++ ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
     oracle) echo python3 python3-venv ;;
-    *) echo "setup: found group \"$1\", expected build, test, lint, fuzz or oracle" >&2; exit 2 ;;
+    serve) echo python3 python3-venv chromium chromium-driver ;;
+    *) echo "setup: found group \"$1\", expected build, test, lint, fuzz, oracle or serve" >&2; exit 2 ;;
     esac
 }
 

@@ -67,21 +67,26 @@ static void close_auto(lf_proposer *self)
     free(p);
 }
 
+static lf_status require_cost(lf_cost *cost, lf_forward *forward, lf_kv_pool *pool, int n_ctx,
+                              const lf_proposer_env *env, lf_error *err)
+{
+    if (lf_cost_is_known(cost)) return LF_OK;
+    return lf_cost_measure(cost, forward, pool, env->rows_max, n_ctx, env->profile_seconds, err);
+}
+
 static lf_status open_sources(chooser *p, const lf_proposer_env *env, lf_error *err)
 {
     lf_status status = LF_OK;
     p->costs[SPARSE] = env->cost;
     LF_TRY(lf_proposer_open(&p->sources[NGRAM], LF_PROPOSER_NGRAM, env, err));
     LF_TRY(lf_proposer_open(&p->sources[SPARSE], LF_PROPOSER_SPARSE, env, err));
-    LF_TRY(lf_cost_measure(env->cost, env->forward, env->pool, env->rows_max, env->n_ctx,
-                           env->profile_seconds, err));
+    LF_TRY(require_cost(env->cost, env->forward, env->pool, env->n_ctx, env, err));
     if (!env->draft) goto done;
     p->costs[DRAFT] = env->draft->cost;
     p->draft_reach = lf_draft_reach(env->draft->window);
     LF_TRY(lf_proposer_open(&p->sources[DRAFT], LF_PROPOSER_DRAFT, env, err));
-    LF_TRY(lf_cost_measure(env->draft->cost, env->draft->forward, env->draft->pool, env->rows_max,
-                           p->draft_reach < env->n_ctx ? p->draft_reach : env->n_ctx, env->profile_seconds,
-                           err));
+    LF_TRY(require_cost(env->draft->cost, env->draft->forward, env->draft->pool,
+                        p->draft_reach < env->n_ctx ? p->draft_reach : env->n_ctx, env, err));
 done:
     return status;
 }
@@ -240,6 +245,7 @@ static void choose_source(const chooser *p, lf_seq *seq, const lf_cost_seq *plan
     } else if (plan->g > 0) {
         s->last = p->drafter;
     }
+    seq->step.proposer = s->last == NOTHING ? "none" : p->sources[s->last]->ops->name;
 }
 
 /* ---- drafting ---- */

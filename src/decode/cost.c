@@ -53,6 +53,11 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
     const int n_pages = (depth + rows + LF_PAGE_POS - 1) / LF_PAGE_POS;
     lf_kv_pool *own = NULL;
     *out = (lf_cost){.target = 1.0, .draft = 1.0};
+    if (n_ctx == 1) { /* no candidate fits the context: there is nothing to choose */
+        out->n_pass = out->n_attend = 1;
+        out->pass[0] = seconds_max;
+        return LF_OK;
+    }
     if (lf_kv_pool_n_free(pool) < n_pages)
         LF_TRY(lf_kv_pool_create(&own, lf_kv_pool_shape(pool), n_pages, err));
     LF_TRY(lf_kv_seq_open(&m.seq, own ? own : pool, n_ctx, err));
@@ -68,6 +73,11 @@ done:
     lf_kv_seq_close(m.seq);
     lf_kv_pool_free(own);
     return status;
+}
+
+bool lf_cost_is_known(const lf_cost *c)
+{
+    return c->n_pass > 0;
 }
 
 /* ---- predicting ---- */

@@ -9,6 +9,7 @@
 #ifndef LF_DECODE_COST_H
 #define LF_DECODE_COST_H
 
+#include "base/mem.h"
 #include "kv/kv.h"
 #include "model/forward.h"
 
@@ -23,9 +24,17 @@ typedef struct lf_cost {
 
 /* Measures both on the forward, for passes of up to rows_max rows that all want logits, with a sequence of up to n_ctx positions: in
  * the pool, or, where that has too few free pages, in a cache of the same shape for as long as it takes. That is seconds_max at
- * most, about: what then is missing is extrapolated. LF_ENOMEM. */
+ * most, about: what then is missing is extrapolated. LF_ENOMEM; *out is then not known. */
 lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, int rows_max, int n_ctx,
                           double seconds_max, lf_error *err);
+
+/* Whether it was measured, or read; a zeroed cost is not. */
+bool lf_cost_is_known(const lf_cost *c);
+
+/* The measured points as lines of text, and the way back, uncorrected. Writing: false without memory. Reading: returns what follows
+ * in the text; NULL, and *out as it was, when it does not begin with what was written so. */
+bool lf_cost_write(const lf_cost *c, lf_bytes *out);
+const char *lf_cost_read(lf_cost *out, const char *text);
 
 /* Between the points the functions are lines; past the last they go on. rows >= 0. */
 double lf_cost_pass(const lf_cost *c, int rows);

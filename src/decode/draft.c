@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SINKS = LF_TILE_POS, STEP = 4 * LF_TILE_POS };
+enum { SINKS = LF_TILE_POS, STEP = 4 * LF_TILE_POS, WINDOW_DEFAULT = 512 };
 
 typedef struct state {
     lf_view view; /* all from `begin` on */
@@ -60,6 +60,23 @@ int lf_draft_pages(int window, int n_ctx)
     /* begin need not be that of a page */
     const int positions = min_int(lf_draft_reach(window) + LF_PAGE_POS - STEP, n_ctx);
     return (positions + LF_PAGE_POS - 1) / LF_PAGE_POS;
+}
+
+lf_status lf_draft_choose_window(int *window, int asked, const lf_config *config, int n_ctx, const char *path,
+                                 lf_error *err)
+{
+    const int reach = config->sliding_window > 0 ? min_int(config->sliding_window, config->n_ctx_max)
+                                                 : config->n_ctx_max;
+    /* where the whole text is in reach, so is every window */
+    const int most = n_ctx <= reach ? n_ctx : reach - lf_draft_reach(0);
+    if (most < 1)
+        return lf_fail(err, LF_EINVAL, "%s: found a context of %d positions, expected more than %d", path,
+                       reach, lf_draft_reach(0));
+    if (asked > most)
+        return lf_fail(err, LF_ELIMIT, "draft window: found %d, expected at most %d, for the context of %s",
+                       asked, most, path);
+    *window = asked > 0 ? asked : min_int(most, WINDOW_DEFAULT);
+    return LF_OK;
 }
 
 static void close_draft(lf_proposer *self)

@@ -103,7 +103,7 @@ static bool draft_pass(lf_drafter *d, lf_draft_lane *lanes, int n_lanes)
 
 void lf_draft(lf_drafter *d, lf_draft_lane *lanes, int n_lanes, int64_t start_ns)
 {
-    const bool measured = d->cost && d->cost->n_pass > 0;
+    const bool measured = d->cost && lf_cost_is_known(d->cost);
     double expected = 0.0;
     for (int i = 0; i < n_lanes; i++) {
         lf_seq *seq = lanes[i].seq;

@@ -28,6 +28,11 @@ typedef struct lf_draft_env {
 int lf_draft_pages(int window, int n_ctx);
 int lf_draft_reach(int window);
 
+/* The window asked for, or with 0 the default, in reach of what a smaller model of a config was made for, over texts of up to n_ctx
+ * positions. LF_EINVAL: there is none; LF_ELIMIT: it is too wide. */
+lf_status lf_draft_choose_window(int *window, int asked, const lf_config *config, int n_ctx, const char *path,
+                                 lf_error *err);
+
 /* What proposers that run the model need. All borrowed. */
 typedef struct lf_proposer_env {
     lf_forward *forward; /* the target's; passes of up to rows_max rows, all with logits, are allowed */
@@ -38,7 +43,8 @@ typedef struct lf_proposer_env {
     const lf_draft_env *draft; /* NULL: there is no smaller model */
     /* of `auto`: */
     lf_kv_pool *pool;
-    lf_cost *cost; /* measured when the proposer is opened, in profile_seconds at most; so is draft->cost */
+    lf_cost *
+        cost; /* measured, unless it is known, when the proposer is opened, in profile_seconds at most; so is draft->cost */
     double profile_seconds;
 } lf_proposer_env;
 

@@ -67,32 +67,7 @@ static int min_int(int a, int b)
     return a < b ? a : b;
 }
 
-static int n_pending(const lf_seq *seq)
-{
-    return (int)seq->tokens.len - lf_kv_seq_len(seq->kv);
-}
-
 /* ---- propose ---- */
-
-/* Decoding sequences share the rows and logits that one row each leaves; a candidate whose pick could not be emitted any more
- * is not worth a row. */
-static void plan_candidates(lf_round *r, lf_seq *const *seqs, int n_seqs)
-{
-    int n_decoding = 0;
-    for (int i = 0; i < n_seqs; i++) {
-        seqs[i]->n_wanted = seqs[i]->n_candidates = 0;
-        n_decoding += !seqs[i]->finished && n_pending(seqs[i]) == 1;
-    }
-    if (n_decoding == 0) return;
-    const int share = (min_int(r->rows_max, r->logits_max) - n_seqs) / n_decoding;
-    for (int i = 0; i < n_seqs; i++) {
-        lf_seq *seq = seqs[i];
-        if (seq->finished || n_pending(seq) != 1 || !seq->proposer) continue;
-        const int left = seq->len_max - (int)seq->tokens.len - 1;
-        seq->n_wanted = min_int(min_int(seq->draft_max, share), left);
-        if (seq->n_wanted < 0) seq->n_wanted = 0;
-    }
-}
 
 static bool was_called(const lf_round *r, const lf_proposer *proposer)
 {
@@ -115,7 +90,10 @@ static lf_status propose_all(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_er
         if (seqs[i]->n_wanted == 0 || was_called(r, proposer)) continue;
         int n = 0;
         for (int j = i; j < n_seqs; j++)
-            if (seqs[j]->proposer == proposer && seqs[j]->n_wanted > 0) r->group[n++] = seqs[j];
+            if (seqs[j]->proposer == proposer && seqs[j]->n_wanted > 0) {
+                seqs[j]->step.proposer = proposer->ops->name;
+                r->group[n++] = seqs[j];
+            }
         proposer->ops->propose(proposer, r->group, n);
         r->called[r->n_called++] = proposer;
     }
@@ -136,17 +114,25 @@ static void add_row(lf_round *r, const part *p, int32_t token, bool wants_logits
     r->n_logits += wants_logits;
 }
 
-static void add_part(lf_round *r, lf_seq *seq, int n_rows, lf_step *step)
+static void add_part(lf_round *r, lf_seq *seq, lf_step *step)
 {
+    const int n_rows = seq->n_rows;
     part *p = &r->parts[r->n_parts++];
     const int32_t *pending = seq->tokens.data + lf_kv_seq_len(seq->kv);
-    *p = (part){.seq = seq, .n_pending = n_rows, .picks = n_rows == n_pending(seq), .i_logits = r->n_logits};
-    for (int i = 0; i < n_rows; i++) add_row(r, p, pending[i], p->picks && i == n_rows - 1);
+    *p = (part){.seq = seq,
+                .n_pending = n_rows,
+                .picks = n_rows == lf_seq_n_pending(seq),
+                .i_logits = r->n_logits + (seq->on_prompt ? n_rows - 1 : 0)};
+    for (int i = 0; i < n_rows; i++)
+        add_row(r, p, pending[i], seq->on_prompt || (p->picks && i == n_rows - 1));
     for (int i = 0; i < seq->n_candidates; i++) add_row(r, p, seq->candidates[i], true);
-    if (n_rows == 1 && p->picks)
+    assert(r->n_rows <= r->rows_max && r->n_logits <= r->logits_max);
+    if (seq->decodes)
         step->decode_rows += 1 + seq->n_candidates;
     else
         step->prefill_rows += n_rows;
+    seq->step.rows = n_rows + seq->n_candidates;
+    seq->step.proposed = seq->n_candidates;
     step->proposed += seq->n_candidates;
     step->n_seqs++;
 }
@@ -157,12 +143,10 @@ static lf_status assemble(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step 
     for (int decoding = 1; decoding >= 0; decoding--) {
         for (int i = 0; i < n_seqs; i++) {
             lf_seq *seq = seqs[i];
-            if (seq->finished || (n_pending(seq) == 1) != decoding) continue;
-            const int n_rows = min_int(n_pending(seq), r->rows_max - r->n_rows - seq->n_candidates);
-            if (n_rows < 1) continue;
-            const lf_status status = lf_kv_seq_reserve(seq->kv, n_rows + seq->n_candidates, err);
+            if (seq->finished || seq->n_rows == 0 || seq->decodes != decoding) continue;
+            const lf_status status = lf_kv_seq_reserve(seq->kv, seq->n_rows + seq->n_candidates, err);
             if (status != LF_OK) return status;
-            add_part(r, seq, n_rows, step);
+            add_part(r, seq, step);
         }
     }
     return LF_OK;
@@ -210,9 +194,23 @@ static int emit_accepted(lf_round *r, const part *p, const lf_verdict *v)
     return n;
 }
 
+/* Tells of the tokens of a prompt that were read; not again of those that were read before a preemption. */
+static void tell_prompt(lf_round *r, const part *p)
+{
+    lf_seq *seq = p->seq;
+    const int first = lf_kv_seq_len(seq->kv), i_logits = p->i_logits - (p->n_pending - 1);
+    for (int i = 0; i < p->n_pending; i++) {
+        const int next = first + i + 1;
+        if (next >= seq->n_prompt || next < seq->n_prompt_told) continue;
+        seq->on_prompt(seq->cookie, seq, next, lf_forward_logits(r->forward, i_logits + i));
+        seq->n_prompt_told = next + 1;
+    }
+}
+
 static void settle(lf_round *r, const part *p, lf_step *step)
 {
     lf_seq *seq = p->seq;
+    if (seq->on_prompt) tell_prompt(r, p);
     if (!p->picks) {
         lf_kv_seq_commit(seq->kv, p->n_pending);
         return;
@@ -225,6 +223,9 @@ static void settle(lf_round *r, const part *p, lf_step *step)
     seq->passes++;
     seq->proposed += seq->n_candidates;
     seq->accepted += n_accepted;
+    seq->step.accepted = n_accepted;
+    seq->step.emitted = v.n_emitted;
+    step->n_picked++;
     step->accepted += n_accepted;
     step->emitted += v.n_emitted;
     if (seq->proposer && seq->proposer->ops->observe) seq->proposer->ops->observe(seq->proposer, seq, &v);
@@ -246,12 +247,12 @@ static void correct_cost(const lf_round *r, double seconds)
     lf_cost_correct(&r->cost->target, expected, seconds);
 }
 
-lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)
+lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)
 {
     assert(n_seqs <= r->seqs_max);
     *step = (lf_step){0};
     const int64_t start = lf_clock_ns();
-    plan_candidates(r, seqs, n_seqs);
+    for (int i = 0; i < n_seqs; i++) seqs[i]->step = (lf_seq_step){.proposer = "none"};
     lf_status status = propose_all(r, seqs, n_seqs, err);
     if (status == LF_OK) status = assemble(r, seqs, n_seqs, step, err);
     if (status != LF_OK || r->n_rows == 0) return status;
@@ -264,6 +265,15 @@ lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *s
     step->forward_ns = forwarded - proposed;
     step->pick_ns = lf_clock_ns() - forwarded;
     return LF_OK;
+}
+
+lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)
+{
+    const lf_row_budget budget = {.rows_max = r->rows_max,
+                                  .logits_max = r->logits_max,
+                                  .prefill_rows = r->rows_max / 4 > 0 ? r->rows_max / 4 : 1};
+    lf_plan_rows(seqs, n_seqs, &budget);
+    return lf_round_run(r, seqs, n_seqs, step, err);
 }
 
 void lf_round_logprobs(lf_round *r, const float *logits, int32_t id, float *logprob, lf_logprob *top,

@@ -7,6 +7,7 @@
 #define LF_DECODE_ROUND_H
 
 #include "decode/cost.h"
+#include "decode/plan.h"
 #include "decode/proposer.h"
 #include "model/forward.h"
 
@@ -26,13 +27,16 @@ typedef struct lf_step {
     int n_seqs;       /* sequences with rows in the pass */
     int prefill_rows; /* rows of prompts */
     int decode_rows;  /* rows of last tokens and candidates */
+    int n_picked;     /* sequences that got tokens */
     int proposed, accepted, emitted;
     int64_t propose_ns, forward_ns, pick_ns;
 } lf_step;
 
-/* One round over the sequences that are not finished, n_seqs <= seqs_max: decoding ones first, then as much of the prompts as
- * rows_max leaves room for. Every sequence advances unless the pass is full of others before it. LF_ELIMIT when the cache has no
- * page for a sequence's rows; sequences are then unchanged. */
+/* One round over sequences as lf_plan_rows planned it, within rows_max and logits_max; a plan may have been cut down, to fewer
+ * candidates or rows. LF_ELIMIT when the cache has no page for a sequence's rows; sequences are then unchanged. */
+lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err);
+
+/* Plans and runs a round over the sequences that are not finished, n_seqs <= seqs_max. */
 lf_status lf_round_step(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err);
 
 /* lf_pick_logprobs with the round's buffers: for emit. */

@@ -32,6 +32,16 @@ typedef struct lf_proposer lf_proposer;
  * candidate from the pick that is always right. Returning false makes this the last token. */
 typedef bool lf_emit_fn(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
 
+/* Called with the logits (n_vocab) before token `i` of a prompt, i from 1 to n_prompt - 1. */
+typedef void lf_prompt_fn(void *cookie, lf_seq *seq, int i, const float *logits);
+
+/* What a sequence had of the last step, for traces; all 0 when it had no rows. Set by the round. */
+typedef struct lf_seq_step {
+    int rows;             /* in the pass: tokens without K/V, and candidates */
+    const char *proposer; /* whose the candidates are: `auto` names the one that it chose */
+    int proposed, accepted, emitted;
+} lf_seq_step;
+
 struct lf_seq {
     lf_kv_seq *kv;
     lf_ids
@@ -44,14 +54,23 @@ struct lf_seq {
     int n_prediction;
     lf_pick_params pick;
     lf_emit_fn *emit;
+    lf_prompt_fn *on_prompt; /* or NULL */
+    int n_prompt_told;       /* tokens of the prompt that on_prompt need not hear of again */
     void *cookie;
 
     lf_proposer *proposer; /* NULL: plain decoding */
     void *proposer_state;  /* the proposer's, from attach to detach */
     int draft_max;         /* candidates of a round at most, 0 .. LF_DRAFT_MAX */
-    int n_wanted;          /* set by the round before propose: the candidates that this round has room for */
-    int n_candidates;      /* set by propose, at most n_wanted */
+
+    /* the plan of the pass (decode/plan.h) */
+    bool decodes; /* only the last token has no K/V yet */
+    int n_rows;   /* of tokens that have no K/V yet; 0: not in the pass */
+    int n_wanted; /* the candidates that there is room for */
+    lf_skip skip; /* why there are none, if there will be none */
+
+    int n_candidates; /* set by propose, at most n_wanted */
     int32_t candidates[LF_DRAFT_MAX];
+    lf_seq_step step;
 
     lf_drafting drafting;
     lf_guesses *guesses; /* where its Jacobi iterations start; the proposer's, NULL with LF_DRAFTING_SINGLE */
@@ -76,6 +95,12 @@ struct lf_seq {
     int stationary;
     int confirming; /* 1 if all that the last pass emitted was right in the state before it: CLLM does not count such a pass */
 };
+
+/* Tokens that have no K/V yet. */
+static inline int lf_seq_n_pending(const lf_seq *seq)
+{
+    return (int)seq->tokens.len - lf_kv_seq_len(seq->kv);
+}
 
 /* What a pass said about the candidates of a sequence. */
 typedef struct lf_verdict {

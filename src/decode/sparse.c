@@ -87,7 +87,10 @@ static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
                                p->config->n_layers * p->config->n_kv_heads, p->n_ctx, err));
     if (seq->drafting == LF_DRAFTING_JACOBI) LF_TRY(lf_guesses_open(seq, err));
     seq->mass = c->mass;
-    seq->mass_from = seq->n_prompt - SNAP_ROWS;
+    /* `verify` looks at what came last when the sequence has grown beyond the budget: before that attention is not asked for */
+    const int budget = lf_tile_choice_budget(c, seq->n_prompt);
+    const bool waits = seq->selection == LF_SELECT_VERIFY && seq->n_prompt < budget;
+    seq->mass_from = (waits ? budget : seq->n_prompt) - SNAP_ROWS;
 done:
     if (status != LF_OK) detach(self, seq);
     return status;

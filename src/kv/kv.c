@@ -16,8 +16,10 @@ struct lf_kv_pool {
     size_t mapped_bytes;
     uint8_t *memory; /* (n_pages, page_bytes), mapped */
     int n_pages, n_free;
+    int n_idle;          /* pages that are kept and referenced by nobody else */
     int32_t *free_pages; /* (n_pages) a stack of n_free page numbers */
     int32_t *n_refs;     /* (n_pages) */
+    bool *kept;          /* (n_pages) one of the references is the prefix cache's */
 };
 
 struct lf_kv_seq {
@@ -71,6 +73,7 @@ lf_status lf_kv_pool_create(lf_kv_pool **out, const lf_kv_shape *shape, int n_pa
     }
     pool->free_pages = malloc((size_t)n_pages * sizeof *pool->free_pages);
     pool->n_refs = calloc((size_t)n_pages, sizeof *pool->n_refs);
+    pool->kept = calloc((size_t)n_pages, sizeof *pool->kept);
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                         0);
     if (memory != MAP_FAILED) {
@@ -78,7 +81,7 @@ lf_status lf_kv_pool_create(lf_kv_pool **out, const lf_kv_shape *shape, int n_pa
         pool->mapped_bytes = bytes;
         (void)madvise(memory, bytes, MADV_HUGEPAGE); /* a hint: refusal costs speed only */
     }
-    if (!pool->free_pages || !pool->n_refs || !pool->memory) {
+    if (!pool->free_pages || !pool->n_refs || !pool->kept || !pool->memory) {
         status = lf_fail_memory(err, "the KV cache", bytes);
         goto done;
     }
@@ -96,6 +99,7 @@ void lf_kv_pool_free(lf_kv_pool *pool)
     if (pool->memory) (void)munmap(pool->memory, pool->mapped_bytes);
     free(pool->free_pages);
     free(pool->n_refs);
+    free(pool->kept);
     free(pool);
 }
 
@@ -112,6 +116,11 @@ int lf_kv_pool_n_pages(const lf_kv_pool *pool)
 int lf_kv_pool_n_free(const lf_kv_pool *pool)
 {
     return pool->n_free;
+}
+
+int lf_kv_pool_n_idle(const lf_kv_pool *pool)
+{
+    return pool->n_idle;
 }
 
 void lf_kv_pool_shuffle(lf_kv_pool *pool, uint64_t seed)
@@ -137,9 +146,12 @@ bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int 
             n_refs[seqs[i]->pages[j]]++;
     }
     ok = ok && memcmp(n_refs, pool->n_refs, (size_t)pool->n_pages * sizeof *n_refs) == 0;
-    int n_unused = 0;
-    for (int i = 0; ok && i < pool->n_pages; i++) n_unused += n_refs[i] == 0;
-    ok = ok && n_unused == pool->n_free;
+    int n_unused = 0, n_idle = 0;
+    for (int i = 0; ok && i < pool->n_pages; i++) {
+        n_unused += n_refs[i] == 0;
+        n_idle += pool->kept[i] && n_refs[i] == 1;
+    }
+    ok = ok && n_unused == pool->n_free && n_idle == pool->n_idle;
     for (int i = 0; ok && i < pool->n_free; i++) ok = n_refs[pool->free_pages[i]]++ == 0;
     free(n_refs);
     return ok;
@@ -156,13 +168,29 @@ static int32_t take_page(lf_kv_pool *pool)
 void lf_kv_page_ref(lf_kv_pool *pool, int32_t page)
 {
     assert(pool->n_refs[page] > 0);
-    pool->n_refs[page]++;
+    if (pool->n_refs[page]++ == 1 && pool->kept[page]) pool->n_idle--;
 }
 
 void lf_kv_page_unref(lf_kv_pool *pool, int32_t page)
 {
-    assert(pool->n_refs[page] > 0);
+    assert(pool->n_refs[page] > (pool->kept[page] ? 1 : 0));
     if (--pool->n_refs[page] == 0) pool->free_pages[pool->n_free++] = page;
+    if (pool->n_refs[page] == 1 && pool->kept[page]) pool->n_idle++;
+}
+
+void lf_kv_page_keep(lf_kv_pool *pool, int32_t page)
+{
+    assert(pool->n_refs[page] > 0 && !pool->kept[page]);
+    pool->n_refs[page]++;
+    pool->kept[page] = true;
+}
+
+void lf_kv_page_let_go(lf_kv_pool *pool, int32_t page)
+{
+    assert(pool->kept[page]);
+    pool->kept[page] = false;
+    if (pool->n_refs[page] == 1) pool->n_idle--;
+    lf_kv_page_unref(pool, page);
 }
 
 int32_t lf_kv_page_n_refs(const lf_kv_pool *pool, int32_t page)
@@ -191,16 +219,22 @@ void lf_kv_seq_close(lf_kv_seq *seq)
     free(seq);
 }
 
+void lf_kv_seq_share(lf_kv_seq *seq, const lf_kv_seq *from, int n)
+{
+    assert(seq->pool == from->pool && seq->n_pages == 0 && n >= from->begin && n <= from->len &&
+           n <= seq->n_ctx);
+    seq->len = n;
+    seq->begin = from->begin;
+    seq->n_pages = n > from->begin ? pages_for(n) : from->begin / LF_PAGE_POS;
+    memcpy(seq->pages, from->pages, (size_t)seq->n_pages * sizeof *seq->pages);
+    for (int i = seq->begin / LF_PAGE_POS; i < seq->n_pages; i++) lf_kv_page_ref(seq->pool, seq->pages[i]);
+}
+
 lf_status lf_kv_seq_fork(lf_kv_seq **out, lf_kv_seq *seq, lf_error *err)
 {
     const lf_status status = lf_kv_seq_open(out, seq->pool, seq->n_ctx, err);
     if (status != LF_OK) return status;
-    lf_kv_seq *copy = *out;
-    copy->len = seq->len;
-    copy->begin = seq->begin;
-    copy->n_pages = seq->begin < seq->len ? pages_for(seq->len) : seq->begin / LF_PAGE_POS;
-    memcpy(copy->pages, seq->pages, (size_t)copy->n_pages * sizeof *copy->pages);
-    for (int i = seq->begin / LF_PAGE_POS; i < copy->n_pages; i++) lf_kv_page_ref(seq->pool, copy->pages[i]);
+    lf_kv_seq_share(*out, seq, seq->len);
     return LF_OK;
 }
 
@@ -217,19 +251,23 @@ static bool must_copy_tail(const lf_kv_seq *seq)
     return i < seq->n_pages && seq->pool->n_refs[seq->pages[i]] > 1;
 }
 
+int lf_kv_seq_missing(const lf_kv_seq *seq, int n)
+{
+    const int n_pages = pages_for(seq->len + n);
+    return (n_pages > seq->n_pages ? n_pages - seq->n_pages : 0) + (n > 0 && must_copy_tail(seq));
+}
+
 lf_status lf_kv_seq_reserve(lf_kv_seq *seq, int n, lf_error *err)
 {
     lf_kv_pool *pool = seq->pool;
     if (n > seq->n_ctx - seq->len)
         return lf_fail(err, LF_ELIMIT, "context: %d positions asked for after %d, expected at most %d in all",
                        n, seq->len, seq->n_ctx);
-    const int n_pages = pages_for(seq->len + n);
-    const bool copy_tail = n > 0 && must_copy_tail(seq);
-    const int n_new = (n_pages > seq->n_pages ? n_pages - seq->n_pages : 0) + copy_tail;
+    const int n_pages = pages_for(seq->len + n), n_new = lf_kv_seq_missing(seq, n);
     if (n_new > pool->n_free)
         return lf_fail(err, LF_ELIMIT, "KV cache: %d pages of %d positions are free, %d needed", pool->n_free,
                        LF_PAGE_POS, n_new);
-    if (copy_tail) {
+    if (n > 0 && must_copy_tail(seq)) {
         int32_t *tail = &seq->pages[seq->len / LF_PAGE_POS];
         const int32_t page = take_page(pool);
         memcpy(pool->memory + (size_t)page * pool->page_bytes,

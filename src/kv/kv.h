@@ -40,6 +40,8 @@ void lf_kv_pool_free(lf_kv_pool *pool); /* NULL is fine; every sequence must be 
 const lf_kv_shape *lf_kv_pool_shape(const lf_kv_pool *pool);
 int lf_kv_pool_n_pages(const lf_kv_pool *pool);
 int lf_kv_pool_n_free(const lf_kv_pool *pool);
+int lf_kv_pool_n_idle(
+    const lf_kv_pool *pool); /* pages that a prefix cache has and no sequence: it can give them back */
 
 /* Shuffles the free list with a seed, so that tests meet every placement of pages. */
 void lf_kv_pool_shuffle(lf_kv_pool *pool, uint64_t seed);
@@ -53,6 +55,10 @@ bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int 
 lf_status lf_kv_seq_open(lf_kv_seq **out, lf_kv_pool *pool, int n_ctx, lf_error *err);
 void lf_kv_seq_close(lf_kv_seq *seq); /* drops its pages; NULL is fine */
 
+/* Gives an empty sequence the first n committed positions of another one, sharing their pages. What the other has forgotten, n at
+ * most, is forgotten. */
+void lf_kv_seq_share(lf_kv_seq *seq, const lf_kv_seq *from, int n);
+
 /* A new sequence with the same committed positions, sharing their pages. */
 lf_status lf_kv_seq_fork(lf_kv_seq **out, lf_kv_seq *seq, lf_error *err);
 
@@ -61,6 +67,9 @@ int lf_kv_seq_len(const lf_kv_seq *seq); /* committed positions */
 /* Makes slots for the n positions after the committed ones writable. LF_ELIMIT when they pass n_ctx, or when the pool has
  * too few free pages; the sequence is then unchanged. */
 lf_status lf_kv_seq_reserve(lf_kv_seq *seq, int n, lf_error *err);
+
+/* The free pages that lf_kv_seq_reserve would take. */
+int lf_kv_seq_missing(const lf_kv_seq *seq, int n);
 
 /* Moves the committed length forward by n <= what is reserved. */
 void lf_kv_seq_commit(lf_kv_seq *seq, int n);

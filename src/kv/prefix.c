@@ -17,7 +17,6 @@ typedef struct entry {
     uint64_t hash; /* of the parent's hash and the tokens */
     uint64_t last_use;
     int32_t next; /* in the bucket */
-    int32_t ids[LF_PAGE_POS];
 } entry;
 
 struct lf_prefix {
@@ -27,6 +26,7 @@ struct lf_prefix {
     int n_buckets; /* a power of two */
     uint64_t clock;
     entry *entries;   /* (n_slots) */
+    int32_t *ids;     /* (n_slots, LF_PAGE_POS) of the entries; apart, because eviction walks the entries */
     int32_t *buckets; /* (n_buckets) first entry, or NONE */
 };
 
@@ -40,9 +40,10 @@ lf_status lf_prefix_create(lf_prefix **out, lf_kv_pool *pool, lf_error *err)
     p->n_buckets = 16;
     while (p->n_buckets < p->n_slots) p->n_buckets *= 2;
     p->entries = calloc((size_t)p->n_slots, sizeof *p->entries);
+    p->ids = calloc((size_t)p->n_slots, LF_PAGE_POS * sizeof *p->ids);
     p->buckets = malloc((size_t)p->n_buckets * sizeof *p->buckets);
-    if (!p->entries || !p->buckets) {
-        const size_t bytes = (size_t)p->n_slots * sizeof *p->entries;
+    if (!p->entries || !p->ids || !p->buckets) {
+        const size_t bytes = (size_t)p->n_slots * LF_PAGE_POS * sizeof *p->ids;
         lf_prefix_free(p);
         return lf_fail_memory(err, "a prefix cache", bytes);
     }
@@ -55,8 +56,9 @@ void lf_prefix_free(lf_prefix *p)
 {
     if (!p) return;
     for (int32_t i = 0; p->entries && i < p->n_slots; i++)
-        if (p->entries[i].used) lf_kv_page_unref(p->pool, i);
+        if (p->entries[i].used) lf_kv_page_let_go(p->pool, i);
     free(p->entries);
+    free(p->ids);
     free(p->buckets);
     free(p);
 }
@@ -70,6 +72,12 @@ static uint64_t chain_hash(uint64_t parent_hash, const int32_t *ids)
         h *= 0x100000001b3u;
     }
     return h ^ h >> 29;
+}
+
+/* (LF_PAGE_POS) the tokens of an entry. */
+static int32_t *ids_of(const lf_prefix *p, int32_t i)
+{
+    return p->ids + (size_t)i * LF_PAGE_POS;
 }
 
 static int32_t *bucket_of(const lf_prefix *p, uint64_t hash)
@@ -87,7 +95,7 @@ static int32_t find_child(const lf_prefix *p, int32_t parent, const int32_t *ids
     const uint64_t hash = chain_hash(hash_of(p, parent), ids);
     int32_t i = *bucket_of(p, hash);
     while (i != NONE && !(p->entries[i].hash == hash && p->entries[i].parent == parent &&
-                          memcmp(p->entries[i].ids, ids, sizeof p->entries[i].ids) == 0))
+                          memcmp(ids_of(p, i), ids, LF_PAGE_POS * sizeof *ids) == 0))
         i = p->entries[i].next;
     return i;
 }
@@ -106,7 +114,7 @@ static int32_t find_partial(const lf_prefix *p, int32_t parent, const int32_t *i
     *length = 0;
     for (int32_t i = 0; i < p->n_slots; i++) {
         if (!p->entries[i].used || p->entries[i].parent != parent) continue;
-        const int common = common_length(p->entries[i].ids, ids, n < LF_PAGE_POS ? n : LF_PAGE_POS);
+        const int common = common_length(ids_of(p, i), ids, n < LF_PAGE_POS ? n : LF_PAGE_POS);
         if (common <= *length) continue;
         *length = common;
         best = i;
@@ -152,10 +160,10 @@ void lf_prefix_insert(lf_prefix *p, const lf_kv_seq *seq, const int32_t *ids)
             /* a shared page holds its own tokens and no others: they would have been found */
             assert(!e->used);
             *e = (entry){.used = true, .parent = parent, .hash = chain_hash(hash_of(p, parent), ids)};
-            memcpy(e->ids, ids, sizeof e->ids);
+            memcpy(ids_of(p, page), ids, LF_PAGE_POS * sizeof *ids);
             e->next = *bucket_of(p, e->hash);
             *bucket_of(p, e->hash) = page;
-            lf_kv_page_ref(p->pool, page);
+            lf_kv_page_keep(p->pool, page);
             if (parent != NONE) p->entries[parent].n_children++;
             p->n_pages++;
             found = page;
@@ -175,7 +183,7 @@ static void remove_entry(lf_prefix *p, int32_t i)
     if (e->parent != NONE) p->entries[e->parent].n_children--;
     e->used = false;
     p->n_pages--;
-    lf_kv_page_unref(p->pool, i);
+    lf_kv_page_let_go(p->pool, i);
 }
 
 bool lf_prefix_evict(lf_prefix *p, int n_free)

@@ -41,8 +41,9 @@ size_t lf_show_spaces(const char *piece, size_t len, char *out)
     return n;
 }
 
-/* The bytes of a token in the middle of a text; never more than its piece has. */
-static size_t token_bytes(const lf_tokenizer *t, int32_t id, char out[LF_PIECE_BYTES_MAX])
+_Static_assert((int)LF_TOKEN_BYTES_LIMIT >= (int)LF_PIECE_BYTES_MAX, "never more than the piece has");
+
+size_t lf_tokenizer_bytes(const lf_tokenizer *t, int32_t id, char *out)
 {
     size_t len;
     const char *piece = lf_vocab_piece(&t->vocab, id, &len);
@@ -103,7 +104,7 @@ lf_status lf_detok_push(lf_detok *state, const lf_tokenizer *t, int32_t id, bool
     const size_t n_tail = state->n_tail;
     memcpy(bytes, state->tail, n_tail);
     char *text = bytes + n_tail;
-    size_t n = token_bytes(t, id, text);
+    size_t n = lf_tokenizer_bytes(t, id, text);
     const bool dropped = !state->started && drops_lead(t, id, text, n);
     if (dropped) memmove(text, text + 1, --n);
     const lf_detok before = *state;

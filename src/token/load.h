@@ -51,6 +51,7 @@ lf_status lf_load_special(lf_tokenizer *t, int32_t id, lf_error *err);
 /* ---- the files beside ---- */
 
 typedef struct lf_sidecar {
+    const char *dir;                                /* the caller's */
     json_t *config;                                 /* tokenizer_config.json, or NULL; so the others */
     json_t *map;                                    /* special_tokens_map.json */
     json_t *generation;                             /* generation_config.json */

@@ -6,7 +6,7 @@
  *   scores / merges       strings "left right", first ones first
  *   bos_token_id, eos_token_id, eot_token_id, eom_token_id, unknown_token_id
  *   add_bos_token, add_space_prefix, remove_extra_whitespaces
- *   tokenizer.chat_template
+ *   tokenizer.chat_template, tokenizer.chat_template.tool_use
  *
  * Where llama.cpp and the library that a vocabulary came from differ, llama.cpp is followed: user-defined tokens are
  * cut out of the text before anything else, and no text is normalised (LF_GGUF_NFC, lookfar's own key, is how a
@@ -86,6 +86,7 @@ static lf_status read_specials(lf_tokenizer *t, const lf_gguf *g, lf_error *err)
     }
     LF_TRY(lf_gguf_get_bool(g, LF_GGUF_ADD_BOS, false, &t->adds_bos, err));
     LF_TRY(lf_gguf_get_string(g, LF_GGUF_CHAT_TEMPLATE, false, &t->chat_template, err));
+    LF_TRY(lf_gguf_get_string(g, LF_GGUF_CHAT_TOOL_USE, false, &t->chat_template_tools, err));
 done:
     return status;
 }

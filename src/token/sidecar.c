@@ -2,6 +2,8 @@
  * them may be absent. */
 #include "token/load.h"
 
+#include "base/map.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,7 @@ static lf_status open_one(json_t **out, char **path, const char *dir, const char
 
 lf_status lf_sidecar_open(lf_sidecar *s, const char *dir, lf_error *err)
 {
-    *s = (lf_sidecar){0};
+    *s = (lf_sidecar){.dir = dir};
     lf_status status;
     LF_TRY(open_one(&s->config, &s->config_name, dir, "tokenizer_config.json", err));
     LF_TRY(open_one(&s->map, &s->map_name, dir, "special_tokens_map.json", err));
@@ -152,19 +154,52 @@ static lf_status add_eos_ids(const lf_sidecar *s, lf_tokenizer *t, lf_error *err
     return LF_OK;
 }
 
-/* A string, or a list of {name, template} of which the one named "default" counts. */
+/* ---- the chat template ---- */
+
+static lf_status copy_template(char **out, const char *text, size_t len, lf_error *err)
+{
+    free(*out);
+    *out = lf_strndup(text, len);
+    return *out ? LF_OK : lf_fail_memory(err, "the chat template", len);
+}
+
+/* The whole file dir/file, if it is there. */
+static lf_status read_template_file(char **out, const char *dir, const char *file, lf_error *err)
+{
+    lf_map map = {0};
+    char *path = lf_path_join(dir, file);
+    if (!path) return lf_fail_memory(err, "a path", strlen(dir));
+    lf_status status = LF_OK;
+    if (access(path, F_OK) == 0) status = lf_map_open(&map, path, err);
+    if (status == LF_OK && map.data && memchr(map.data, '\0', map.size))
+        status = lf_fail(err, LF_EFORMAT, "%s: found a NUL byte, expected text", path);
+    else if (status == LF_OK && map.data)
+        status = copy_template(out, (const char *)map.data, map.size, err);
+    lf_map_close(&map);
+    free(path);
+    return status;
+}
+
+/* A string, or a list of {name, template} of which "default" and "tool_use" count. Newer folders have files of their own instead. */
 static lf_status read_template(const lf_sidecar *s, lf_tokenizer *t, lf_error *err)
 {
     const json_t *member = json_object_get(s->config, "chat_template");
-    const char *text = json_string_value(member);
+    const char *text = json_string_value(member), *tools = NULL;
     for (size_t i = 0; i < json_array_size(member); i++) {
         const json_t *item = json_array_get(member, i);
         const char *name = json_string_value(json_object_get(item, "name"));
-        if (name && strcmp(name, "default") == 0) text = json_string_value(json_object_get(item, "template"));
+        const char *template = json_string_value(json_object_get(item, "template"));
+        if (name && strcmp(name, "default") == 0) text = template;
+        if (name && strcmp(name, "tool_use") == 0) tools = template;
     }
-    if (!text) return LF_OK;
-    t->chat_template = lf_strndup(text, strlen(text));
-    return t->chat_template ? LF_OK : lf_fail_memory(err, "the chat template", strlen(text));
+    lf_status status = LF_OK;
+    if (text) LF_TRY(copy_template(&t->chat_template, text, strlen(text), err));
+    if (tools) LF_TRY(copy_template(&t->chat_template_tools, tools, strlen(tools), err));
+    LF_TRY(read_template_file(&t->chat_template, s->dir, "chat_template.jinja", err));
+    LF_TRY(
+        read_template_file(&t->chat_template_tools, s->dir, "additional_chat_templates/tool_use.jinja", err));
+done:
+    return status;
 }
 
 lf_status lf_sidecar_apply(const lf_sidecar *s, lf_tokenizer *t, lf_error *err)

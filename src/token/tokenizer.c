@@ -28,6 +28,7 @@ void lf_tokenizer_free(lf_tokenizer *t)
     lf_pretokenizer_free(&t->pretokenizer);
     lf_ids_free(&t->eos);
     free(t->chat_template);
+    free(t->chat_template_tools);
     free(t);
 }
 
@@ -230,6 +231,16 @@ bool lf_tokenizer_is_eos(const lf_tokenizer *t, int32_t id)
 lf_token_kind lf_tokenizer_kind(const lf_tokenizer *t, int32_t id)
 {
     return id >= 0 && id < t->n_vocab ? (lf_token_kind)t->vocab.kinds[id] : LF_TOKEN_UNUSED;
+}
+
+int32_t lf_tokenizer_eos(const lf_tokenizer *t)
+{
+    return t->eos.len ? t->eos.data[0] : LF_TOKEN_NONE;
+}
+
+const char *lf_tokenizer_chat_template_tools(const lf_tokenizer *t)
+{
+    return t->chat_template_tools;
 }
 
 const char *lf_tokenizer_chat_template(const lf_tokenizer *t)

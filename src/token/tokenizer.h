@@ -40,10 +40,16 @@ bool lf_tokenizer_adds_bos(const lf_tokenizer *t);   /* whether encoding a promp
 bool lf_tokenizer_is_eos(const lf_tokenizer *t,
                          int32_t id); /* eos, eot, and every id generation_config.json names */
 lf_token_kind lf_tokenizer_kind(const lf_tokenizer *t, int32_t id);
-const char *lf_tokenizer_chat_template(const lf_tokenizer *t); /* Jinja text, or NULL */
+int32_t
+lf_tokenizer_eos(const lf_tokenizer *t); /* the first of them, eos_token; LF_TOKEN_NONE when there is none */
+const char *lf_tokenizer_chat_template(const lf_tokenizer *t);       /* Jinja text, or NULL */
+const char *lf_tokenizer_chat_template_tools(const lf_tokenizer *t); /* the one named "tool_use", or NULL */
 
 /* The stored piece of a token (as in the vocabulary: "▁the", "Ġthe", "<0x0A>"), *len bytes, borrowed. */
 const char *lf_tokenizer_piece(const lf_tokenizer *t, int32_t id, size_t *len);
+
+/* The bytes of a token in the middle of a text, LF_TOKEN_BYTES_LIMIT at most; returns how many. */
+size_t lf_tokenizer_bytes(const lf_tokenizer *t, int32_t id, char *out);
 
 /* Appends the ids of text[0..len) to out, without bos. The text may hold any bytes; bytes that are not UTF-8 are
  * encoded as themselves where the vocabulary has bytes, else as the unknown token (only a SentencePiece tokenizer.model

@@ -50,7 +50,7 @@ struct lf_tokenizer {
     int32_t bos, unknown; /* or LF_TOKEN_NONE */
     bool adds_bos;
     lf_ids eos;
-    char *chat_template; /* or NULL */
+    char *chat_template, *chat_template_tools; /* or NULL */
 };
 
 /* An empty tokenizer. */

@@ -260,6 +260,13 @@ lf_status lf_tokenizer_write_gguf(const lf_tokenizer *t, lf_gguf_writer *gguf, i
     lf_gguf_set_bool(gguf, LF_GGUF_ADD_BOS, lf_tokenizer_adds_bos(t));
     if (t->chat_template)
         lf_gguf_set_string(gguf, LF_GGUF_CHAT_TEMPLATE, t->chat_template, strlen(t->chat_template));
+    if (t->chat_template_tools) {
+        static const char *const names[] = {"tool_use"};
+        static const size_t lens[] = {8};
+        lf_gguf_set_strings(gguf, LF_GGUF_CHAT_TEMPLATES, names, lens, 1);
+        lf_gguf_set_string(gguf, LF_GGUF_CHAT_TOOL_USE, t->chat_template_tools,
+                           strlen(t->chat_template_tools));
+    }
 done:
     return status;
 }

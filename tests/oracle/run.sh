@@ -17,8 +17,11 @@ oracle() { # oracle SCRIPT ARGUMENT...
 }
 
 oracle quant.py
+oracle grammar.py record
+oracle grammar.py check build/tests/test_grammar
 oracle train_golden.py --check
 oracle check_convert.py live build/lookfar
+oracle chat.py --record
 if [ -d "$LOOKFAR_DATA" ]; then
     oracle families.py
     oracle check_gguf.py record "$LOOKFAR_DATA"

@@ -1,0 +1,103 @@
+/* The engine thread: it alone owns the engine and steps it. Others hand it runs and take news of them.
+ *
+ *     HTTP thread                                   engine thread
+ *       serve_runner_submit -> submits  ------->  lf_request_submit, lf_engine_step, ...
+ *       serve_runner_cancel -> a flag   ------->  lf_request_cancel
+ *       wake_fd, serve_runner_take_news <-------  on_token, on_prefill: a run's feed; finished
+ *
+ * One mutex guards the lists, the feeds and the counters; nobody holds it for long. A run belongs to the HTTP thread, which may
+ * free it once it has seen it finished. */
+#ifndef LF_SERVE_RUNNER_H
+#define LF_SERVE_RUNNER_H
+
+#include "metrics.h"
+
+#include "base/mem.h"
+
+#include <pthread.h>
+
+/* A token as the feed has it: its text is the next `len` bytes, its likeliest the next n_top. */
+typedef struct serve_token {
+    int32_t id; /* -1: no token, only text that waited */
+    float logprob;
+    bool proposed;
+    int n_top;
+    size_t len;
+} serve_token;
+
+/* What a run has said since somebody looked. Zero-initialise. */
+typedef struct serve_feed {
+    serve_token *tokens; /* (n_tokens) */
+    lf_logprob *tops;    /* (n_tops) */
+    size_t n_tokens, cap_tokens, n_tops, cap_tops;
+    lf_bytes text;
+    size_t n_prompt; /* of the tokens, the first ones: those of a prompt that was asked about, without text */
+    int prefill_done; /* prompt tokens read */
+} serve_feed;
+
+void serve_feed_clear(serve_feed *feed); /* keeps its memory */
+void serve_feed_free(serve_feed *feed);
+
+typedef enum serve_state { SERVE_QUEUED, SERVE_ACCEPTED, SERVE_FINISHED } serve_state;
+
+/* One request of the engine: one choice of a client's request. Set by the HTTP thread before submit: */
+typedef struct serve_run {
+    void *owner;
+    lf_request_params params; /* but for callbacks */
+    bool streams;             /* wants news of every token, not only of the end */
+    bool progress;            /* wants news of the prompt, too */
+    bool scores_prompt;       /* wants the log probabilities of its tokens */
+
+    /* under the runner's mutex */
+    serve_state state;
+    serve_feed feed;
+    lf_error err;             /* SERVE_FINISHED: LF_OK, or why it was refused or failed */
+    lf_request_result result; /* SERVE_FINISHED without an error */
+    struct serve_run *next_submit, *next_news;
+    bool cancel_wanted, in_news;
+
+    /* the engine thread's */
+    struct serve_runner *runner;
+    lf_request *request;
+    struct serve_run *next_active;
+    int64_t told_ns; /* when its last token came; before the first, when it was submitted */
+    bool has_token;
+} serve_run;
+
+typedef enum serve_phase { SERVE_LOADING, SERVE_READY, SERVE_FAILED } serve_phase;
+
+typedef struct serve_runner serve_runner;
+
+/* Starts the thread, which loads the model by open_engine(cookie). */
+typedef lf_status serve_open_fn(lf_engine **out, void *cookie, lf_error *err);
+lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, void *cookie, lf_error *err);
+
+/* Cancels what runs, ends the thread, closes the engine; NULL is fine. Runs stay their owners'. */
+void serve_runner_stop(serve_runner *r);
+
+/* SERVE_FAILED: err says why. The engine is there from SERVE_READY on; of it, the HTTP thread calls what may be called from
+ * any thread. */
+serve_phase serve_runner_phase(serve_runner *r, lf_error *err);
+lf_engine *serve_runner_engine(serve_runner *r);
+
+/* Readable when there is news, or the phase has changed. */
+int serve_runner_wake_fd(const serve_runner *r);
+
+void serve_runner_submit(serve_runner *r, serve_run *run);
+
+/* Ends a run; its news will say so. */
+void serve_runner_cancel(serve_runner *r, serve_run *run);
+
+/* The runs with news since the last call, in a list by next_news that is the caller's until it takes them. */
+serve_run *serve_runner_take_news(serve_runner *r);
+
+/* What is new of one of them: its state and, unless feed is NULL, its feed, exchanged for the (cleared) one given. */
+serve_state serve_runner_take(serve_runner *r, serve_run *run, serve_feed *feed);
+
+/* A copy of the counters. */
+void serve_runner_get_metrics(serve_runner *r, serve_metrics *out);
+
+/* Counts a finished request, with what the engine said of it. */
+void serve_runner_count(serve_runner *r, const lf_request_result *result, double e2e_seconds);
+
+#endif
