@@ -38,7 +38,7 @@ CFLAGS   := -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -ffp-cont
 CPPFLAGS := -Iinclude -Isrc -MMD -MP $(if $(SAN),-DLF_TESTS_SHORT)
 LIBS     := -ljansson -lpcre2-8 -lutf8proc -lm -pthread
 LIBS_TRAIN := -ldnnl -fopenmp
-LIBS_APP := -lmicrohttpd
+LIBS_APP := -lmicrohttpd -lsqlite3
 
 # Fuzzers parse files and run no kernels, whose unrolled bodies take clang many minutes with both sanitizers.
 ifeq ($(VARIANT),fuzz)
@@ -59,7 +59,7 @@ TEST_SRC := $(filter $(THREADED:%=tests/test_%.c),$(TEST_SRC))
 endif
 LIB_OBJ  := $(LIB_SRC:%.c=$O/obj/%.o)
 # Who only runs models does not load what training needs: the shared library is in two parts.
-RUN_OBJ  := $(filter-out $O/obj/src/train/%,$(LIB_OBJ))
+RUN_OBJ  := $(filter-out $O/obj/src/train/% $O/obj/src/distill%,$(LIB_OBJ))
 APP_OBJ  := $(APP_SRC:%.c=$O/obj/%.o)
 HELP_OBJ := $(patsubst %.c,$O/obj/%.o,$(filter-out tests/test_%.c,$(wildcard tests/*.c)) $(wildcard bench/*.c))
 TESTS    := $(TEST_SRC:tests/%.c=$O/tests/%)
@@ -101,6 +101,10 @@ $O/liblookfar-train.so: $(LIB_OBJ) tools/exports_train.map
 
 $O/lookfar: $(APP_OBJ) $O/liblookfar.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN) $(LIBS_APP)
+
+# The parts of `lookfar eval` are tested one by one.
+$O/tests/test_eval: $(filter $O/obj/app/eval_%,$(APP_OBJ)) $O/obj/app/sha256.o
+$O/tests/test_eval: LIBS += $(LIBS_APP)
 
 $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 	@mkdir -p $(@D)

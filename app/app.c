@@ -60,6 +60,30 @@ void app_usage_error(const struct argp_state *state, const char *fmt, ...)
     exit(EXIT_USAGE);
 }
 
+int app_run_kind(int argc, char **argv, const app_kind *kinds, int n_kinds, const char *what)
+{
+    const bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    for (int i = 0; argc > 1 && i < n_kinds; i++) {
+        if (strcmp(argv[1], kinds[i].name) != 0) continue;
+        char name[64];
+        (void)snprintf(name, sizeof name, "%s %s", argv[0], kinds[i].name);
+        argv[1] = name;
+        return kinds[i].run(argc - 1, argv + 1);
+    }
+    if (argc > 1 && !help) {
+        (void)fprintf(stderr, "lookfar: %s: found \"%s\", expected one of", argv[0] + strlen("lookfar "),
+                      argv[1]);
+        for (int i = 0; i < n_kinds; i++) (void)fprintf(stderr, " %s", kinds[i].name);
+        (void)fprintf(stderr, "\n");
+        return EXIT_USAGE;
+    }
+    FILE *f = help ? stdout : stderr;
+    (void)fprintf(f, "Usage: %s KIND [OPTION...]\n%s\n\n", argv[0], what);
+    for (int i = 0; i < n_kinds; i++) (void)fprintf(f, "  %-10s %s\n", kinds[i].name, kinds[i].summary);
+    (void)fprintf(f, "\n`%s KIND --help` lists the options of a kind.\n", argv[0]);
+    return help ? 0 : EXIT_USAGE;
+}
+
 /* ---- option values ---- */
 
 long long app_parse_int(struct argp_state *state, const char *option, const char *text, long long min,

@@ -24,6 +24,12 @@ int app_bench(int argc, char **argv);
 int app_model_cost(int argc, char **argv);
 int app_train(int argc, char **argv);
 int app_plot(int argc, char **argv);
+int app_distill(int argc, char **argv);
+int app_eval(int argc, char **argv);
+int app_distill_collect(int argc, char **argv);
+int app_distill_train(int argc, char **argv);
+int app_distill_run(int argc, char **argv);
+int app_distill_show(int argc, char **argv);
 
 /* Prints "lookfar: TEXT" to standard error and returns EXIT_FAIL. */
 int app_fail(const lf_error *err);
@@ -33,6 +39,14 @@ int app_fail(const lf_error *err);
 void app_parse_args(const struct argp *argp, int argc, char **argv, void *input);
 _Noreturn void app_usage_error(const struct argp_state *state, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* A command of several kinds: runs the one that argv[1] names, or lists them. */
+typedef struct app_kind {
+    const char *name;
+    app_command_fn *run;
+    const char *summary;
+} app_kind;
+int app_run_kind(int argc, char **argv, const app_kind *kinds, int n_kinds, const char *what);
 
 /* Option values. A bad one is a usage error that names option, found and expected. */
 long long app_parse_int(struct argp_state *state, const char *option, const char *text, long long min,
@@ -146,6 +160,15 @@ typedef struct app_compare {
     const char *json_path;
 } app_compare;
 int app_run_compare(const app_compare *compare);
+
+/* The counts of a trajectory file (lf_distill_inspect) as a table. */
+void app_print_trajectories(FILE *f, const json_t *counts);
+
+/* Pictures by gnuplot. The terminal for a file name that ends in .png or .svg, or NULL; gnuplot's input, or NULL with a message; and
+ * its end, which returns the exit status, with a message when it did not draw. */
+const char *app_gnuplot_terminal(const char *name);
+FILE *app_gnuplot_open(const char *output);
+int app_gnuplot_close(FILE *f, const char *output);
 
 /* A line of --trace: what a pass did, in all and for each request. */
 void app_write_trace(FILE *trace, int i_step, const lf_step_info *info);

@@ -79,11 +79,7 @@ char *app_bench_default_dir(void)
 
 int app_bench(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        app_command_fn *run;
-        const char *summary;
-    } kinds[] = {
+    static const app_kind kinds[] = {
         {"decode", app_bench_decode, "tokens per second of prompts and of decoding"},
         {"verify", app_bench_verify, "a pass of several rows of one sequence over a pass of one"},
         {"sparse", app_bench_sparse, "a step over a sparse view over a step over everything"},
@@ -94,24 +90,5 @@ int app_bench(int argc, char **argv)
         {"serve", app_bench_serve, "a server under load: times to and between tokens, by request rate"},
         {"magicdec", app_bench_magicdec, "speculation over plain decoding, by batch and context"},
     };
-    enum { N_KINDS = sizeof kinds / sizeof *kinds };
-    const bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-    for (int i = 0; argc > 1 && i < N_KINDS; i++) {
-        if (strcmp(argv[1], kinds[i].name) != 0) continue;
-        char name[64];
-        (void)snprintf(name, sizeof name, "%s %s", argv[0], kinds[i].name);
-        argv[1] = name;
-        return kinds[i].run(argc - 1, argv + 1);
-    }
-    if (argc > 1 && !help) {
-        (void)fprintf(stderr, "lookfar: bench: found \"%s\", expected one of", argv[1]);
-        for (int i = 0; i < N_KINDS; i++) (void)fprintf(stderr, " %s", kinds[i].name);
-        (void)fprintf(stderr, "\n");
-        return EXIT_USAGE;
-    }
-    FILE *f = help ? stdout : stderr;
-    (void)fprintf(f, "Usage: %s KIND [OPTION...]\nMeasures speed.\n\n", argv[0]);
-    for (int i = 0; i < N_KINDS; i++) (void)fprintf(f, "  %-10s %s\n", kinds[i].name, kinds[i].summary);
-    (void)fprintf(f, "\n`%s KIND --help` lists the options of a kind.\n", argv[0]);
-    return help ? 0 : EXIT_USAGE;
+    return app_run_kind(argc, argv, kinds, sizeof kinds / sizeof *kinds, "Measures speed.");
 }

@@ -19,6 +19,8 @@ static const struct command {
     {"model-cost", app_model_cost, "predict what speculation gains for a model and a machine"},
     {"bench", app_bench, "measure speed"},
     {"train", app_train, "train a model on text"},
+    {"distill", app_distill, "make a model that decodes several tokens per pass"},
+    {"eval", app_eval, "score a model on held-out questions"},
     {"plot", app_plot, "draw the curves of training runs"},
 };
 

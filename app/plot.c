@@ -7,9 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
-enum { LOGS_MAX = 16, LINE_MAX_BYTES = 1 << 20, POINTS_MAX = 1000, GNUPLOT_MISSING = 127 };
+enum { LOGS_MAX = 16, LINE_MAX_BYTES = 1 << 20, POINTS_MAX = 1000 };
 
 /* What a log gives, as lines that gnuplot reads. */
 typedef struct curves {
@@ -42,15 +41,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
-}
-
-/* The gnuplot terminal for the name's ending, or NULL. */
-static const char *terminal_for(const char *name)
-{
-    const size_t n = strlen(name);
-    if (n > 4 && strcmp(name + n - 4, ".png") == 0) return "pngcairo size 1000,900";
-    if (n > 4 && strcmp(name + n - 4, ".svg") == 0) return "svg size 1000,900";
-    return NULL;
 }
 
 /* ---- logs ---- */
@@ -171,49 +161,24 @@ static void write_script(FILE *f, const plot_options *o, const curves *list)
     (void)fprintf(f, "\nunset multiplot\n");
 }
 
-FILE *plot_begin(const char *output)
-{
-    (void)signal(SIGPIPE, SIG_IGN); /* gnuplot's exit status says what happened */
-    FILE *f = popen("gnuplot", "w");
-    if (f)
-        (void)fprintf(f, "set terminal %s\nset output '%s'\n", terminal_for(output), output);
-    else
-        (void)fprintf(stderr, "lookfar: gnuplot: cannot start: %s\n", strerror(errno));
-    return f;
-}
-
-int plot_end(FILE *f, const char *output)
-{
-    (void)fputc('\n', f);
-    const int status = pclose(f);
-    if (status == 0) return 0;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == GNUPLOT_MISSING)
-        (void)fprintf(stderr, "lookfar: gnuplot: not found; install it to draw (Debian: gnuplot-nox)\n");
-    else
-        (void)fprintf(stderr, "lookfar: %s: gnuplot could not draw it\n", output);
-    return EXIT_FAIL;
-}
-
 static int draw(const plot_options *o, const curves *list)
 {
-    FILE *f = plot_begin(o->output);
+    FILE *f = app_gnuplot_open(o->output);
     if (!f) return EXIT_FAIL;
     write_script(f, o, list);
-    return plot_end(f, o->output);
+    return app_gnuplot_close(f, o->output);
 }
 
-/* Whether a file begins with a result of `bench magicdec`. What cannot be read is told of when it is drawn. */
-static bool has_results(const char *path)
+/* What a file begins with; NULL when that is no object. What cannot be read is told of when it is drawn. */
+static json_t *read_first(const char *path)
 {
     char *line = NULL;
     size_t cap = 0;
     FILE *f = fopen(path, "r");
     json_t *object = f && getline(&line, &cap, f) > 0 ? json_loads(line, 0, NULL) : NULL;
-    const bool found = object && plot_is_result(object);
-    json_decref(object);
     free(line);
     if (f) (void)fclose(f);
-    return found;
+    return object;
 }
 
 /* Draws the curves of training runs. */
@@ -239,16 +204,21 @@ int app_plot(int argc, char **argv)
         options,
         parse_option,
         "LOG...",
-        "Draws the loss curves of training runs from their log.jsonl, or the results that `bench magicdec --json` wrote.",
+        "Draws the loss curves of training runs from their log.jsonl, or the results that `bench magicdec --json` or `eval --json` wrote.",
         NULL,
         NULL,
         NULL};
     plot_options o = {0};
     app_parse_args(&argp, argc, argv, &o);
-    if (!terminal_for(o.output) || strchr(o.output, '\'')) {
+    if (!app_gnuplot_terminal(o.output)) {
         (void)fprintf(stderr, "lookfar: plot: -o: found \"%s\", expected a name that ends in .png or .svg\n",
                       o.output);
         return EXIT_USAGE;
     }
-    return has_results(o.paths[0]) ? plot_grid(o.paths, o.n_paths, o.output) : plot_runs(&o);
+    json_t *first = read_first(o.paths[0]);
+    const int code = plot_is_result(first) ? plot_grid(o.paths, o.n_paths, o.output)
+                     : plot_is_eval(first) ? plot_eval(o.paths, o.n_paths, o.output)
+                                           : plot_runs(&o);
+    json_decref(first);
+    return code;
 }

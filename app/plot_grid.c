@@ -285,10 +285,10 @@ int plot_grid(const char *const *paths, int n_paths, const char *output)
         (void)fprintf(stderr, "lookfar: %s: found no result of bench magicdec\n", paths[0]);
         code = EXIT_FAIL;
     }
-    FILE *f = code == 0 ? plot_begin(output) : NULL;
+    FILE *f = code == 0 ? app_gnuplot_open(output) : NULL;
     if (f) {
         write_picture(f, &m);
-        code = plot_end(f, output);
+        code = app_gnuplot_close(f, output);
     } else {
         code = EXIT_FAIL;
     }

@@ -89,6 +89,7 @@ typedef struct lf_engine_params {
     int n_pages; /* of the cache, LF_PAGE_TOKENS positions each; 0: n_ctx positions for each of n_seqs. With fewer,
                     requests that grow may be preempted: they wait and are read again, and say what they would have said */
     int queue_max;     /* requests that may wait besides n_seqs; 0: any number */
+    int n_candidates;  /* of one pass for each of n_seqs; 0: 8, and 64 in all at least */
     lf_dtype kv_dtype; /* f32, f16, bf16 (the default) or q8_0 */
     int weight_dtype;  /* an lf_dtype to convert every matrix to while loading, or -1: as the file has them */
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
@@ -543,6 +544,10 @@ typedef struct lf_train_event {
     int64_t bucket_targets[LF_TRAIN_BUCKET_LIMIT];
     float temperature;
     const char *text; /* prompt and continuation */
+    /* of a distillation: what the loss is made of; and, of a validation, what decoding held-out prompts shows */
+    double consistency_loss, ar_loss; /* means over pairs and over targets */
+    double tokens_per_pass;           /* 0: not measured */
+    double repeated;                  /* share of the output's tokens that end 4 tokens seen before in it */
 } lf_train_event;
 
 /* Returning false stops the run after a checkpoint; lf_train then returns LF_ECANCELED. */
@@ -621,6 +626,111 @@ void lf_train_params_init(lf_train_params *params);
  * weights, bit for bit, that it would have had unbroken. LF_EINVAL names a parameter; LF_EDIVERGED: the loss is not a number or
  * stays far above what it was, and the last good checkpoint is kept; LF_ECANCELED: stopped by on_event, with a checkpoint. */
 lf_status lf_train(const lf_train_params *params, lf_error *err);
+
+/* ---- distilling: Jacobi trajectories (CLLM, arXiv 2403.00835); in liblookfar-train, too ---- */
+
+typedef struct lf_distill_progress {
+    size_t size;                  /* sizeof(lf_distill_progress) */
+    int64_t n_prompts, n_done;    /* written, those of earlier calls included */
+    int64_t n_resumed;            /* of those, written by earlier calls */
+    int64_t n_kept;               /* written by this call and not dropped */
+    double seconds, seconds_left; /* since the call began; to its end */
+} lf_distill_progress;
+
+/* Returning false stops; the call ends with LF_ECANCELED, and the same call goes on from there. */
+typedef bool (*lf_distill_fn)(void *cookie, const lf_distill_progress *progress);
+
+typedef struct lf_distill_collect_params {
+    size_t size;              /* sizeof(lf_distill_collect_params), set by lf_distill_collect_params_init */
+    lf_engine_params engine;  /* of the model; n_seqs and n_candidates are set by the call */
+    const char *prompts_path; /* JSON lines */
+    const char *prompt_template; /* {name} stands for a line's field: "{prompt}" */
+    int64_t n_prompts;           /* the first ones; 0: all */
+    const char *out_path;        /* the trajectory file, made or continued */
+    int n_parallel;              /* sequences decoded together, which changes no byte of the file; 8 */
+
+    int block;        /* tokens of a block: 16 */
+    int max_tokens;   /* of an output, rounded up to whole blocks: 512 */
+    const char *fill; /* first guesses: "prompt", tokens of the text so far at random, or "ngram" */
+    float temperature, top_p, min_p; /* 0 (greedy), 1, 0 */
+    int top_k;                       /* 0 */
+    uint64_t seed; /* prompt i, from 0, is decoded as a request with the seed `seed` + i would be */
+
+    float augment;        /* share of a state's wrong tokens that are set right, as CLLM does: 0.5; 0: none */
+    int repeat_tokens;    /* drop an output with a run of one token as long as this: 10; 0: do not */
+    int repeat_sentences; /* the same with a run of one sentence: 3; 0: do not */
+
+    lf_distill_fn on_progress; /* may be NULL */
+    void *cookie;
+} lf_distill_collect_params;
+
+void lf_distill_collect_params_init(lf_distill_collect_params *params);
+
+/* Decodes every prompt in blocks by Jacobi iterations and writes the states that they go through. A file that an earlier call with
+ * the same parameters left unfinished, by whatever end, is continued, and has the bytes of an unbroken one then. Errors: those
+ * of lf_engine_open; LF_EINVAL, naming what differs, for a file of another collection; LF_EFORMAT, naming the record, for a damaged
+ * one; LF_EIO; LF_ECANCELED. */
+lf_status lf_distill_collect(const lf_distill_collect_params *params, lf_error *err);
+
+/* What a trajectory file holds, as a JSON object: its parameters and counts, or, with i_record from 0, that trajectory with all its
+ * states. *json is malloc'ed, the caller's. */
+lf_status lf_distill_inspect(const char *path, int64_t i_record, char **json, lf_error *err);
+
+/* ---- distilling: a model learns from trajectories to decode several tokens in a pass ---- */
+
+typedef enum lf_distill_recipe {
+    LF_DISTILL_CLLM,        /* consistency of the states of a block (arXiv 2403.00835) */
+    LF_DISTILL_PROGRESSIVE, /* of whole outputs under progressive noise (arXiv 2512.14681) */
+    LF_DISTILL_AR,          /* none: next tokens alone, to compare with */
+    LF_DISTILL_RKL,         /* none: towards another model, by reverse KL on the outputs. For drafts */
+} lf_distill_recipe;
+
+typedef struct lf_distill_train_result {
+    size_t size; /* sizeof(lf_distill_train_result), set by the caller */
+    int64_t step, n_tokens;
+    bool collapsed; /* the run ended early */
+    /* of the held-out prompts, 0 without: at the start, and at the step whose weights are kept */
+    int64_t best_step;
+    double start_tokens_per_pass, tokens_per_pass;
+    double start_ar_loss, ar_loss;
+} lf_distill_train_result;
+
+typedef struct lf_distill_train_params {
+    size_t size; /* sizeof(lf_distill_train_params), set by lf_distill_train_params_init */
+
+    /* The run: folder, model, steps, machine, on_event, and of the data hold_out (of trajectories), train_prompt, context (of
+     * prompt and output), seed and valid_tokens. `data`, if any (and how texts and JSON lines are read), are the ground truth
+     * that the autoregressive loss takes its labels from, instead of from the trajectories' outputs. The other members are not
+     * used. Defaults that differ: lr 1e-4, no weight decay, 50 steps of warm-up, validation every 100. */
+    lf_train_params train;
+
+    /* Trajectories, of one tokenizer; validation reads `valid`, or train.hold_out of the others */
+    const char *const *trajectories; /* (n_trajectories) files */
+    const char *const *valid;        /* (n_valid) */
+    int n_trajectories, n_valid;
+
+    lf_distill_recipe recipe;
+    double weight_ar; /* w: the loss is consistency + w autoregressive, both means over tokens; 1 */
+    bool local;       /* LF_DISTILL_CLLM: adjacent states instead of a state and the fixed point */
+    int window;       /* LF_DISTILL_PROGRESSIVE: levels of noise in a cycle; 16 */
+    double synthetic; /* share of the blocks whose noise is drawn from the text, not from a state; 0 */
+    const char *teacher_path; /* LF_DISTILL_RKL: the model to follow; it has the same tokenizer */
+
+    /* which weights are kept, and when a run has collapsed; the bounds are not for LF_DISTILL_RKL */
+    int measure_prompts;    /* held-out prompts that are decoded in a validation; 16, 0: none */
+    double loss_bound;      /* nats that the autoregressive loss may rise over the start's; 0.1 */
+    double repeat_bound;    /* that the share of repeated tokens may rise; 0.1 */
+    double collapse_factor; /* times these bounds in two validations running end the run; 5 */
+
+    lf_distill_train_result *result; /* may be NULL */
+} lf_distill_train_params;
+
+void lf_distill_train_params_init(lf_distill_train_params *params);
+
+/* Trains a model on trajectories (lf_distill_collect makes them). train.out_dir/model.gguf is at any time the best model so far: the
+ * one with the most tokens per pass whose loss and repetition stayed within the bounds, at first the model itself; without held-out
+ * trajectories, the last one. Interrupted and resumed as lf_train is, to the same bits. Errors as those of lf_train. */
+lf_status lf_distill_train(const lf_distill_train_params *params, lf_error *err);
 
 #if defined(__GNUC__)
 #    pragma GCC visibility pop

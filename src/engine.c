@@ -91,6 +91,9 @@ static lf_status check_params(const lf_engine_params *p, lf_error *err)
         return lf_fail(err, LF_EINVAL, "draft window: found %d, expected 0 or more", p->draft_window);
     if (p->n_threads < 0 || p->n_threads > LF_THREADS_MAX)
         return lf_fail(err, LF_EINVAL, "threads: found %d, expected 0 to %d", p->n_threads, LF_THREADS_MAX);
+    if (p->n_candidates < 0 || p->n_candidates > LF_DRAFT_LIMIT)
+        return lf_fail(err, LF_EINVAL, "candidates: found %d, expected 0 to %d", p->n_candidates,
+                       LF_DRAFT_LIMIT);
     if (p->weight_dtype < -1 || p->weight_dtype >= LF_DTYPE_COUNT)
         return lf_fail(err, LF_EINVAL, "weight dtype: found %d, expected -1 to %d", p->weight_dtype,
                        LF_DTYPE_COUNT - 1);
@@ -228,8 +231,8 @@ lf_status lf_engine_open(lf_engine **out, const lf_engine_params *params, lf_err
     LF_TRY(check_params(params, err));
     e->batch_rows = params->batch_rows;
     e->n_seqs = e->info.n_seqs = params->n_seqs;
-    e->logits_max = e->n_seqs + (e->n_seqs * CANDIDATES_EACH > CANDIDATES_MIN ? e->n_seqs * CANDIDATES_EACH
-                                                                              : CANDIDATES_MIN);
+    const int n_candidates = e->n_seqs * (params->n_candidates ? params->n_candidates : CANDIDATES_EACH);
+    e->logits_max = e->n_seqs + (n_candidates > CANDIDATES_MIN ? n_candidates : CANDIDATES_MIN);
     if (e->logits_max > e->batch_rows) e->logits_max = e->batch_rows;
     e->info.n_threads = params->n_threads ? params->n_threads : lf_threads_processors();
     e->step_seqs = calloc((size_t)e->n_seqs, sizeof *e->step_seqs);

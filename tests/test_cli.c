@@ -223,6 +223,8 @@ static void test_help_and_version(void **state)
                                         {.args = {"bench", "magicdec", "--help"}},
                                         {.args = {"model-cost", "--help"}},
                                         {.args = {"train", "--help"}},
+                                        {.args = {"distill", "train", "--help"}},
+                                        {.args = {"distill", "run", "--help"}},
                                         {.args = {"plot", "--help"}}};
     char expected[64];
     result r = run_cli("--version");
@@ -265,7 +267,7 @@ static void test_usage_errors(void **state)
 {
     (void)state;
     static const bad_case cases[] = {
-        {{"frobnicate"}, {"found command \"frobnicate\"", "run inspect convert quantize model-cost bench"}},
+        {{"frobnicate"}, {"found command \"frobnicate\"", "run serve inspect convert quantize model-cost bench"}},
         {{"run"}, {"run", "-m PATH", "missing"}},
         {{"run", "-m"}, {"run: option requires an argument -- 'm'"}},
         {{"run", "-m", tiny_dir, "--frobnicate"}, {"run: unrecognized option '--frobnicate'"}},

@@ -5,7 +5,7 @@ set -eu
 
 packages_of() {
     case $1 in
-    build) echo gcc libc6-dev libjansson-dev libmicrohttpd-dev libpcre2-dev libutf8proc-dev libdnnl-dev ;;
+    build) echo gcc libc6-dev libjansson-dev libmicrohttpd-dev libpcre2-dev libutf8proc-dev libdnnl-dev libsqlite3-dev ;;
     test) echo libcmocka-dev pkg-config g++ ;;
     lint) echo clang-format cppcheck g++ ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev ;;

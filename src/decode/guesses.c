@@ -1,11 +1,9 @@
 #include "decode/guesses.h"
 
-#include "base/philox.h"
+#include "decode/fill.h"
 
 #include <assert.h>
 #include <stdlib.h>
-
-enum { FILL_MATCH_MIN = 1 };
 
 lf_status lf_guesses_init(lf_guesses *g, int n_max, lf_error *err)
 {
@@ -35,29 +33,14 @@ void lf_guesses_close(lf_seq *seq)
     seq->guesses = NULL;
 }
 
-/* A token of the sequence, chosen by the position it will stand at. */
-static int32_t own_token(const lf_seq *seq, int position)
-{
-    const uint32_t counter[4] = {(uint32_t)position, 0, 0, 0}, key[2] = {0, 0};
-    uint32_t words[4];
-    lf_philox4x32(words, counter, key);
-    return seq->tokens.data[words[0] % (uint32_t)seq->tokens.len];
-}
-
 void lf_guesses_fill(lf_guesses *g, lf_seq *seq, int n)
 {
     int32_t *ids = seq->tokens.data;
     const int len = (int)seq->tokens.len;
     assert(n <= LF_DRAFT_MAX);
     lf_ngram_index_update(&g->index, ids, len);
-    for (int i = 0; i < n; i++) {
-        if (i < g->n) {
-            ids[len + i] = g->ids[i];
-            continue;
-        }
-        const int from = lf_ngram_index_find(&g->index, ids, ids, len + i, FILL_MATCH_MIN, NULL);
-        ids[len + i] = from >= 0 ? ids[from] : own_token(seq, len + i);
-    }
+    for (int i = 0; i < n; i++)
+        ids[len + i] = i < g->n ? g->ids[i] : lf_fill_token(&g->index, ids, len, len + i, 0);
 }
 
 void lf_guesses_keep(lf_guesses *g, const int32_t *ids, int n)

@@ -247,3 +247,10 @@ lf_train_rows lf_batch_rows(const lf_batch *b, int i_micro)
     return (lf_train_rows){
         .n = b->n_rows[i_micro], .token = b->token + base, .pos = b->pos + base, .own = b->own + base};
 }
+
+int64_t lf_batch_n_targets(const lf_batch *b)
+{
+    int64_t n = 0;
+    for (int i = 0; i < b->n_micro; i++) n += b->n_targets[i];
+    return n;
+}

@@ -73,4 +73,7 @@ void lf_data_fill(const lf_data *d, lf_data_cursor *cursor, lf_batch *b, bool on
 /* Micro-batch i as the net takes it. */
 lf_train_rows lf_batch_rows(const lf_batch *b, int i_micro);
 
+/* Those of all micro-batches. */
+int64_t lf_batch_n_targets(const lf_batch *b);
+
 #endif

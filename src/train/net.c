@@ -75,6 +75,8 @@ static void plan(lf_net *net, carver *c)
     net->out_inverse = carve(c, rows, sizeof(float));
     net->logits = carve(c, LF_LOSS_ROWS_MAX * n_vocab, sizeof(float));
     net->d_logits = bf16 ? carve(c, LF_LOSS_ROWS_MAX * n_vocab, sizeof(uint16_t)) : net->logits;
+    net->picked_in = carve(c, LF_LOSS_ROWS_MAX * dim, operand);
+    net->d_picked = carve(c, LF_LOSS_ROWS_MAX * dim, sizeof(float));
     net->narrow = carve(c, rows * dim, sizeof(float));
     net->act = carve(c, rows * ffn, operand);
     net->dx = carve(c, rows * dim, sizeof(float));
@@ -282,27 +284,86 @@ static void begin_batch(lf_net *net, const lf_train_rows *rows)
     embed(net);
 }
 
-/* Logits and loss in chunks of rows. With gradients: those of the normed rows into `narrow`, and the output matrix's. */
+/* ---- logits ---- */
+
+static int n_picked(const lf_net *net)
+{
+    return net->rows->picked ? net->rows->n_picked : net->rows->n;
+}
+
+static size_t operand_bytes(const lf_net *net)
+{
+    return net->operand == LF_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+static lf_weight output_weight(const lf_net *net)
+{
+    return net->params->config.tied ? LF_W_TOKEN_EMBD : LF_W_OUTPUT;
+}
+
+/* The normed rows (n, dim) that are picked from `first` on. */
+static const void *pick_rows(lf_net *net, int first, int n)
+{
+    const size_t row_bytes = (size_t)net->params->config.dim * operand_bytes(net);
+    const uint8_t *from = net->out_in;
+    uint8_t *to = net->picked_in;
+    if (!net->rows->picked) return from + (size_t)first * row_bytes;
+    for (int i = 0; i < n; i++)
+        memcpy(to + (size_t)i * row_bytes, from + (size_t)net->rows->picked[first + i] * row_bytes,
+               row_bytes);
+    return to;
+}
+
+/* The way back for their gradients (n, dim), into `narrow`. */
+static void put_gradients(lf_net *net, const float *d_picked, int first, int n)
+{
+    const size_t dim = (size_t)net->params->config.dim;
+    for (int i = 0; i < n; i++)
+        memcpy(net->narrow + (size_t)net->rows->picked[first + i] * dim, d_picked + (size_t)i * dim,
+               dim * sizeof(float));
+}
+
+static lf_status make_logits(lf_net *net, const void *in, int n)
+{
+    const lf_config *c = &net->params->config;
+    assert(n >= 1 && n <= LF_LOSS_ROWS_MAX);
+    return lf_net_forward_product(net, net->logits, LF_DTYPE_F32, in,
+                                  lf_net_operand(net, output_weight(net), 0), n, c->n_vocab, c->dim);
+}
+
+/* From the gradient that the loss left in `logits`: those of the normed rows `in`, into `narrow`, and the output matrix's. */
+static lf_status logits_backward(lf_net *net, const void *in, int first, int n)
+{
+    lf_status status = LF_OK;
+    const lf_config *c = &net->params->config;
+    const lf_weight weight = output_weight(net);
+    float *d_in = net->rows->picked ? net->d_picked : net->narrow + (size_t)first * (size_t)c->dim;
+    if (net->d_logits != net->logits)
+        net->ops->to_bf16(net->d_logits, net->logits, (size_t)n * (size_t)c->n_vocab);
+    LF_TRY(lf_net_weight_gradient(net, lf_net_gradient(net, weight, 0), net->d_logits, in, n, c->n_vocab,
+                                  c->dim));
+    LF_TRY(lf_net_input_gradient(net, d_in, net->d_logits, lf_net_operand(net, weight, 0), n, c->n_vocab,
+                                 c->dim));
+    if (net->rows->picked) put_gradients(net, d_in, first, n);
+done:
+    return status;
+}
+
+/* Logits and loss in chunks of rows, and what of the backward they take. */
 static lf_status run_loss(lf_net *net, lf_loss_fn *loss, void *cookie, double *sum)
 {
     lf_status status = LF_OK;
     const lf_config *c = &net->params->config;
-    const lf_weight weight = c->tied ? LF_W_TOKEN_EMBD : LF_W_OUTPUT;
-    const void *w = lf_net_operand(net, weight, 0);
-    const size_t operand = net->operand == LF_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+    const int n_all = n_picked(net);
     *sum = 0.0;
-    for (int first = 0; first < net->rows->n; first += LF_LOSS_ROWS_MAX) {
-        const int rest = net->rows->n - first, n = rest < LF_LOSS_ROWS_MAX ? rest : LF_LOSS_ROWS_MAX;
-        const size_t at = (size_t)first * (size_t)c->dim;
-        const void *in = (const uint8_t *)net->out_in + at * operand;
-        LF_TRY(lf_net_forward_product(net, net->logits, LF_DTYPE_F32, in, w, n, c->n_vocab, c->dim));
+    if (net->grad && net->rows->picked)
+        memset(net->narrow, 0, (size_t)net->rows->n * (size_t)c->dim * sizeof *net->narrow);
+    for (int first = 0; first < n_all; first += LF_LOSS_ROWS_MAX) {
+        const int rest = n_all - first, n = rest < LF_LOSS_ROWS_MAX ? rest : LF_LOSS_ROWS_MAX;
+        const void *in = pick_rows(net, first, n);
+        LF_TRY(make_logits(net, in, n));
         *sum += loss(cookie, net->logits, first, n, c->n_vocab, net->grad != NULL);
-        if (!net->grad) continue;
-        if (net->d_logits != net->logits)
-            net->ops->to_bf16(net->d_logits, net->logits, (size_t)n * (size_t)c->n_vocab);
-        LF_TRY(lf_net_weight_gradient(net, lf_net_gradient(net, weight, 0), net->d_logits, in, n, c->n_vocab,
-                                      c->dim));
-        LF_TRY(lf_net_input_gradient(net, net->narrow + at, net->d_logits, w, n, c->n_vocab, c->dim));
+        if (net->grad) LF_TRY(logits_backward(net, in, first, n));
     }
 done:
     return status;
@@ -323,6 +384,18 @@ done:
     return status;
 }
 
+static lf_status forward(lf_net *net, const lf_train_rows *rows, float *grad, lf_error *err)
+{
+    lf_status status = LF_OK;
+    net->grad = grad;
+    net->err = err;
+    begin_batch(net, rows);
+    for (int i = 0; i < net->params->config.n_layers; i++) LF_TRY(lf_layer_forward(net, i));
+    lf_layer_output_norm(net);
+done:
+    return status;
+}
+
 /* With grad NULL: forward and loss only. */
 static lf_status run(lf_net *net, const lf_train_rows *rows, lf_loss_fn *loss, void *cookie, float *grad,
                      double *out_loss, lf_error *err)
@@ -330,11 +403,7 @@ static lf_status run(lf_net *net, const lf_train_rows *rows, lf_loss_fn *loss, v
     lf_status status = LF_OK;
     const int threads_before = omp_get_max_threads();
     omp_set_num_threads(net->options.n_threads); /* of this thread's teams: oneDNN's and ours */
-    net->grad = grad;
-    net->err = err;
-    begin_batch(net, rows);
-    for (int i = 0; i < net->params->config.n_layers; i++) LF_TRY(lf_layer_forward(net, i));
-    lf_layer_output_norm(net);
+    LF_TRY(forward(net, rows, grad, err));
     LF_TRY(run_loss(net, loss, cookie, out_loss));
     if (grad) LF_TRY(backward(net));
 done:
@@ -353,4 +422,25 @@ lf_status lf_net_evaluate(lf_net *net, const lf_train_rows *rows, lf_loss_fn *lo
                           double *out_loss, lf_error *err)
 {
     return run(net, rows, loss, cookie, NULL, out_loss, err);
+}
+
+lf_status lf_net_forward(lf_net *net, const lf_train_rows *rows, lf_error *err)
+{
+    const int threads_before = omp_get_max_threads();
+    omp_set_num_threads(net->options.n_threads);
+    const lf_status status = forward(net, rows, NULL, err);
+    omp_set_num_threads(threads_before);
+    return status;
+}
+
+lf_status lf_net_logits(lf_net *net, float **logits, int first, int n, lf_error *err)
+{
+    const int threads_before = omp_get_max_threads();
+    assert(first >= 0 && first + n <= n_picked(net));
+    net->err = err;
+    omp_set_num_threads(net->options.n_threads);
+    const lf_status status = make_logits(net, pick_rows(net, first, n), n);
+    omp_set_num_threads(threads_before);
+    *logits = net->logits;
+    return status;
 }

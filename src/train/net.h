@@ -18,11 +18,15 @@ typedef struct lf_train_rows {
     const int32_t *first;     /* (n), or NULL: no first range */
     const int32_t *first_end; /* (n) */
     const int32_t *own;       /* (n) */
+    const int32_t
+        *picked; /* (n_picked) the rows whose logits are wanted, each once and in the order in which the
+                                 loss takes them; NULL: all, as they stand */
+    int n_picked;
 } lf_train_rows;
 
-/* What is made of logits: called for consecutive chunks of the rows of a batch, in order, each of up to LF_LOSS_ROWS_MAX. On
- * entry logits (n, n_vocab) are those of rows [first, first + n); on return they hold the loss's gradient with respect to them (or anything when `want_gradient`
- * is false). Returns the sum of losses of these rows. */
+/* What is made of logits: called for consecutive chunks of the picked rows of a batch, in order, each of LF_LOSS_ROWS_MAX but the
+ * last. On entry logits (n, n_vocab) are those of picked rows [first, first + n); on return they hold the loss's gradient with
+ * respect to them (or anything when `want_gradient` is false). Returns the sum of losses of these rows. */
 enum { LF_LOSS_ROWS_MAX = 512 };
 typedef double lf_loss_fn(void *cookie, float *logits, int first, int n, int n_vocab, bool want_gradient);
 
@@ -30,7 +34,7 @@ typedef double lf_loss_fn(void *cookie, float *logits, int first, int n, int n_v
  * target[i] < 0. The mean over all targets (of every batch that a step accumulates) is scale = 1 / their number, without
  * weights. An lf_loss_fn with one of these as its cookie. */
 typedef struct lf_cross_entropy {
-    const int32_t *target; /* (rows.n) */
+    const int32_t *target; /* (rows.n), or of the picked rows */
     const float *weight;   /* (rows.n), or NULL: 1 everywhere */
     double scale;          /* multiplies every row's loss and gradient */
     double *row_loss;      /* (rows.n), or NULL: where each row's -log softmax goes; 0 without a target */
@@ -66,5 +70,10 @@ lf_status lf_net_train(lf_net *net, const lf_train_rows *rows, lf_loss_fn *loss,
 /* Forward and loss only. */
 lf_status lf_net_evaluate(lf_net *net, const lf_train_rows *rows, lf_loss_fn *loss, void *cookie,
                           double *out_loss, lf_error *err);
+
+/* Forward only, and then the logits (n, n_vocab) of its picked rows [first, first + n), n <= LF_LOSS_ROWS_MAX, as often as wanted;
+ * they are valid, and may be overwritten, until the net's next call. rows stay in place until then. */
+lf_status lf_net_forward(lf_net *net, const lf_train_rows *rows, lf_error *err);
+lf_status lf_net_logits(lf_net *net, float **logits, int first, int n, lf_error *err);
 
 #endif

@@ -44,6 +44,8 @@ struct lf_net {
     float *out_inverse; /* (rows) */
     float *logits;      /* (LF_LOSS_ROWS_MAX, n_vocab) */
     void *d_logits;     /* the same as operand */
+    void *picked_in;    /* (LF_LOSS_ROWS_MAX, dim) rows of out_in that are picked */
+    float *d_picked;    /* (LF_LOSS_ROWS_MAX, dim) their gradient */
 
     /* shared by all layers, forward and backward */
     float *narrow; /* (rows, dim) results of products, and gradients of normed inputs */

@@ -82,6 +82,12 @@ typedef struct lf_train_ops {
     void (*to_bf16)(uint16_t *out, const float *x, size_t n);
     /* x (n) becomes weight (softmax(x) - one at target); the result is -log softmax(x)[target]. One row, one thread. */
     double (*cross_entropy)(float *x, int n, int target, float weight);
+    /* The same number, and x stays. */
+    double (*log_loss)(const float *x, int n, int target);
+    /* With p = softmax(teacher), which stays, and q = softmax(x): x becomes weight times the gradient of the result with respect to
+     * x. The result is the sum of p log(p / q), forward, or of q log(q / p), reverse. One row, one thread. */
+    double (*forward_kl)(float *x, const float *teacher, int n, float weight);
+    double (*reverse_kl)(float *x, const float *teacher, int n, float weight);
 } lf_train_ops;
 
 /* The fastest that these lf_cpu_flag bits allow. */

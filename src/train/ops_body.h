@@ -379,6 +379,58 @@ static double cross_entropy(float *restrict x, int n, int target, float weight)
     return log((double)sum) - (double)at_target;
 }
 
+/* log of the sum of exp(x): what turns x into logarithms of probabilities. */
+static float log_sum_exp(const float *restrict x, int n)
+{
+    float max = x[0], sum = 0.0f;
+    VECTOR_MAX(max)
+    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    VECTOR_SUM(sum)
+    for (int i = 0; i < n; i++) sum += exp_spec(x[i] - max);
+    /* cppcheck-suppress invalidFunctionArg ; the largest has exp(0) = 1 in the sum */
+    return max + logf(sum);
+}
+
+static double log_loss(const float *x, int n, int target)
+{
+    assert(n >= 1 && target >= 0 && target < n);
+    return (double)log_sum_exp(x, n) - (double)x[target];
+}
+
+static double forward_kl(float *restrict x, const float *restrict teacher, int n, float weight)
+{
+    assert(n >= 1);
+    const float x_shift = log_sum_exp(x, n), teacher_shift = log_sum_exp(teacher, n);
+    float sum = 0.0f;
+    VECTOR_SUM(sum)
+    for (int i = 0; i < n; i++) {
+        const float log_q = x[i] - x_shift, log_p = teacher[i] - teacher_shift;
+        const float q = exp_spec(log_q), p = exp_spec(log_p);
+        sum += p * (log_p - log_q);
+        x[i] = weight * (q - p);
+    }
+    return (double)sum;
+}
+
+/* d/dx_i of sum_j q_j r_j with r = log(q / p):  q_i (r_i - the sum). */
+static double reverse_kl(float *restrict x, const float *restrict teacher, int n, float weight)
+{
+    assert(n >= 1);
+    const float x_shift = log_sum_exp(x, n), teacher_shift = log_sum_exp(teacher, n);
+    float sum = 0.0f;
+    VECTOR_SUM(sum)
+    for (int i = 0; i < n; i++) {
+        const float log_q = x[i] - x_shift;
+        sum += exp_spec(log_q) * (log_q - (teacher[i] - teacher_shift));
+    }
+    VECTOR
+    for (int i = 0; i < n; i++) {
+        const float log_q = x[i] - x_shift;
+        x[i] = weight * exp_spec(log_q) * (log_q - (teacher[i] - teacher_shift) - sum);
+    }
+    return (double)sum;
+}
+
 const lf_train_ops LF_TRAIN_OPS = {
     .norm = norm,
     .norm_backward = norm_backward,
@@ -389,4 +441,7 @@ const lf_train_ops LF_TRAIN_OPS = {
     .add = add,
     .to_bf16 = to_bf16,
     .cross_entropy = cross_entropy,
+    .log_loss = log_loss,
+    .forward_kl = forward_kl,
+    .reverse_kl = reverse_kl,
 };

@@ -1,12 +1,4 @@
-/* A training run: lf_train of lookfar.h, in the order in which it happens.
- *
- *   folder locked -> inputs into token files -> weights -> checkpoint read (resume)
- *   for each step    batch -> forward and backward of each micro-batch -> [checkpoint] -> AdamW -> log, event
- *                    [validation] [samples]
- *   validation -> checkpoint -> model.gguf
- *
- * A checkpoint that is due is written inside a step, of the weights before it, once the step's loss and gradient have shown that
- * these are good. Nothing that depends on time enters the weights. */
+/* A training run on texts: lf_train of lookfar.h. The loop is loop.h's; here are its parameters and its inputs. */
 #ifndef LF_TRAIN_TRAIN_H
 #define LF_TRAIN_TRAIN_H
 
@@ -20,6 +12,9 @@
 /* The parameters with every default filled in, or LF_EINVAL naming the one that is wrong. */
 lf_status lf_train_params_check(lf_train_params *out, const lf_train_params *params, lf_error *err);
 
+/* The same for those that say what the texts are. */
+lf_status lf_train_inputs_check(const lf_train_params *params, lf_error *err);
+
 /* Token files of a run: those of `data`, then those of `valid`. */
 typedef struct lf_train_files {
     lf_token_file *list; /* (n) */
@@ -30,6 +25,14 @@ typedef struct lf_train_files {
 lf_status lf_train_files_open(lf_train_files *out, const lf_train_params *p, const lf_train_folder *folder,
                               const lf_tokenizer *tokenizer, lf_error *err);
 void lf_train_files_close(lf_train_files *f); /* zeroed files are fine */
+
+/* The data of the run's first n_data files, with their weights. */
+lf_status lf_train_data_create(lf_data **out, const lf_train_files *files, const lf_train_params *p,
+                               const lf_data_params *params, lf_error *err);
+
+/* Forward and backward over a batch: *loss = scale times the sum over its targets. */
+lf_status lf_train_batch(double *loss, const lf_batch *b, double scale, lf_net *net, float *grad,
+                         lf_error *err);
 
 /* What a checkpoint must agree with; NULL without memory. */
 json_t *lf_train_identity(const lf_train_params *p, const lf_train_files *files, const lf_train_model *model);

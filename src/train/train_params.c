@@ -77,7 +77,7 @@ static lf_status check_ranges(const lf_train_params *p, lf_error *err)
     return LF_OK;
 }
 
-static lf_status check_inputs(const lf_train_params *p, lf_error *err)
+lf_status lf_train_inputs_check(const lf_train_params *p, lf_error *err)
 {
     if (p->n_data < 1 || !p->data)
         return lf_fail(err, LF_EINVAL, "training: found no data, expected one input or more");
@@ -123,7 +123,6 @@ lf_status lf_train_params_check(lf_train_params *out, const lf_train_params *par
                        sizeof *params->result);
     *out = *params;
     LF_TRY(check_ranges(params, err));
-    LF_TRY(check_inputs(params, err));
     LF_TRY(check_choices(params, err));
     if (out->n_threads == 0) out->n_threads = lf_threads_processors();
     if (out->lora_rank > 0 && out->lora_alpha == 0.0) out->lora_alpha = 2.0 * out->lora_rank;

@@ -20,6 +20,7 @@ oracle quant.py
 oracle grammar.py record
 oracle grammar.py check build/tests/test_grammar
 oracle train_golden.py --check
+oracle consistency_golden.py --check
 oracle check_convert.py live build/lookfar
 oracle chat.py --record
 if [ -d "$LOOKFAR_DATA" ]; then
@@ -27,6 +28,7 @@ if [ -d "$LOOKFAR_DATA" ]; then
     oracle check_gguf.py record "$LOOKFAR_DATA"
     oracle check_safetensors.py record "$LOOKFAR_DATA"
     oracle tokenizer_compare.py --record
+    oracle eval_golden.py "$LOOKFAR_DATA"
 
     dumps=$(mktemp -d)
     trap 'rm -rf "$dumps"' EXIT

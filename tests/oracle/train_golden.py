@@ -139,7 +139,7 @@ def rotate(x, pos, c):
     return torch.cat((a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()), -1)
 
 
-def loss_of(c, w, batch):
+def logits_of(c, w, batch):
     n = len(batch["token"])
     j = np.arange(n)[None, :]
     column = {key: batch[key][:, None] for key in ("first", "first_end", "own")}
@@ -164,7 +164,11 @@ def loss_of(c, w, batch):
         x = x + attended @ w[l, "o"].T
         h = rms_norm(x, w[l, "ffn_norm"], c.norm_eps)
         x = x + (torch.nn.functional.silu(h @ w[l, "gate"].T) * (h @ w[l, "up"].T)) @ w[l, "down"].T
-    logits = rms_norm(x, w[0, "output_norm"], c.norm_eps) @ w[0, "embedding" if c.tied else "output"].T
+    return rms_norm(x, w[0, "output_norm"], c.norm_eps) @ w[0, "embedding" if c.tied else "output"].T
+
+
+def loss_of(c, w, batch):
+    n, logits = len(batch["token"]), logits_of(c, w, batch)
     target = torch.tensor(batch["target"], dtype=torch.long)
     losses = torch.nn.functional.cross_entropy(logits, target, ignore_index=-1, reduction="none")
     return (losses * torch.tensor(batch["weight"], dtype=torch.float64)).sum() / n
