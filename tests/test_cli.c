@@ -267,7 +267,16 @@ static void test_usage_errors(void **state)
 {
     (void)state;
     static const bad_case cases[] = {
-        {{"frobnicate"}, {"found command \"frobnicate\"", "run serve inspect convert quantize model-cost bench"}},
+        {{"frobnicate"},
+         {"found command \"frobnicate\"", "run serve inspect convert quantize model-cost bench"}},
+        {{"serve"}, {"serve", "-m PATH", "missing"}},
+        {{"serve", "-m", tiny_dir, "--port", "70000"}, {"--port: found \"70000\"", "0 to 65535"}},
+        {{"serve", "-m", tiny_dir, "--api-key-file", "/dev/null"},
+         {"/dev/null: found no key", "expected one"}},
+        {{"serve", "-m", tiny_dir, "--chat-template", "/dev/null"},
+         {"/dev/null: found nothing", "a template"}},
+        {{"serve", "-m", tiny_dir, "--json-object"}, {"form of output", "response_format"}},
+        {{"bench", "serve", "-m", "a", "-f", "b", "--rate", "0"}, {"--rate: found \"0\""}},
         {{"run"}, {"run", "-m PATH", "missing"}},
         {{"run", "-m"}, {"run: option requires an argument -- 'm'"}},
         {{"run", "-m", tiny_dir, "--frobnicate"}, {"run: unrecognized option '--frobnicate'"}},

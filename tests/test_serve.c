@@ -884,12 +884,21 @@ static void test_slow_clients(void **state)
 static void test_lazy_clients(void **state)
 {
     (void)state;
-    server s = start_server("--parallel", "4");
+    const int bytes = 4096; /* that wait here; more wait with the kernel of the server */
+    server s = start_server("--parallel", "8");
     const int fd = connect_to(s.port);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
     assert_true(send_request(fd, "POST", "/v1/completions", "",
-                             ENDLESS ",\"n\":4,\"logprobs\":20,\"return_provenance\":true,\"stream\":true}"));
-    wait_metric(&s, "lookfar:request_success_total{model_name=\"tiny\",finished_reason=\"cancel\"}", 4);
+                             ENDLESS ",\"n\":8,\"logprobs\":20,\"return_provenance\":true,\"stream\":true}"));
+    wait_metric(&s, "lookfar:num_requests_running", 8);
     wait_metric(&s, "lookfar:num_requests_running", 0);
+    answer a = post(&s, "/v1/completions", COMPLETION("")); /* answered after all that came before */
+    expect_status(&a, 200);
+    free_answer(&a);
+    assert_true(read_head(fd, &a));
+    while (read_chunk(fd, &a.body)) continue;
+    assert_null(strstr(a.body.data, "[DONE]"));
+    free_answer(&a);
     (void)close(fd);
     stop_cleanly(&s);
 }
