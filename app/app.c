@@ -199,7 +199,16 @@ void app_catch_interrupt(void)
 
 /* ---- engine options ---- */
 
-enum { OPT_KV = 0x100, OPT_WEIGHTS, OPT_CPU_MASK, OPT_PIN, OPT_PREFILL, OPT_PAGES };
+enum {
+    OPT_KV = 0x100,
+    OPT_WEIGHTS,
+    OPT_CPU_MASK,
+    OPT_PIN,
+    OPT_PREFILL,
+    OPT_PAGES,
+    OPT_DRAFT_MODEL,
+    OPT_DRAFT_WINDOW
+};
 
 static const struct argp_option engine_options[] = {
     {"model", 'm', "PATH", 0, "model: a .gguf file, or a Hugging Face folder", 0},
@@ -215,6 +224,10 @@ static const struct argp_option engine_options[] = {
     {"cpu-mask", OPT_CPU_MASK, "LEVEL", 0,
      "use no instructions above scalar, avx2, avx512 or native (default)", 0},
     {"pin", OPT_PIN, NULL, 0, "bind each thread to a processor", 0},
+    {"draft-model", OPT_DRAFT_MODEL, "PATH", 0,
+     "a smaller model with the same vocabulary, for --proposer draft or auto", 0},
+    {"draft-window", OPT_DRAFT_WINDOW, "N", 0,
+     "how many of the last positions it sees; 0 (default): 512, or what it was made for", 0},
     {"quiet", 'q', NULL, 0, "no progress and no timings", 0},
     {0},
 };
@@ -235,6 +248,10 @@ static error_t parse_engine_option(int key, char *arg, struct argp_state *state)
     case OPT_WEIGHTS: o->params.weight_dtype = (int)app_parse_dtype(state, "--weight-type", arg); return 0;
     case OPT_CPU_MASK: o->params.cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
     case OPT_PIN: o->params.pin_threads = true; return 0;
+    case OPT_DRAFT_MODEL: o->params.draft_path = arg; return 0;
+    case OPT_DRAFT_WINDOW:
+        o->params.draft_window = (int)app_parse_int(state, "--draft-window", arg, 0, 1 << 26);
+        return 0;
     case 'q': o->quiet = true; return 0;
     case ARGP_KEY_END:
         if (!o->params.model_path) app_usage_error(state, "-m PATH: the model is missing");

@@ -1,6 +1,6 @@
 /* lookfar run --prompts FILE: many requests at once. Each line of the input is a JSON object with "prompt" and, where a request
  * differs from the command line, n_predict, temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty,
- * frequency_penalty, seed, proposer, draft_max, selection, sparse_budget, ignore_eos, stop and prediction. Each line of the output is the result of the
+ * frequency_penalty, seed, proposer, drafting, draft_max, selection, sparse_budget, ignore_eos, stop and prediction. Each line of the output is the result of the
  * line with the same number, with its "index" and, if it had one, its "id"; results come in the order of the input. */
 #include "app.h"
 
@@ -63,6 +63,7 @@ static const struct field {
     {"frequency_penalty", FIELD_FLOAT, offsetof(lf_request_params, frequency_penalty)},
     {"seed", FIELD_SEED, offsetof(lf_request_params, seed)},
     {"proposer", FIELD_STRING, offsetof(lf_request_params, proposer)},
+    {"drafting", FIELD_STRING, offsetof(lf_request_params, drafting)},
     {"draft_max", FIELD_INT, offsetof(lf_request_params, draft_max)},
     {"selection", FIELD_STRING, offsetof(lf_request_params, selection)},
     {"sparse_budget", FIELD_INT, offsetof(lf_request_params, sparse_budget)},

@@ -17,6 +17,9 @@ enum {
     OPT_SELECTION,
     OPT_BUDGET,
     OPT_G,
+    OPT_DRAFTING,
+    OPT_DRAFT_MODEL,
+    OPT_DRAFT_WINDOW,
     OPT_PROMPTS,
     OPT_TASK,
     OPT_SWEEP,
@@ -30,13 +33,14 @@ enum {
 };
 
 static const char *const selections[] = {"window", "snap", "verify", NULL};
+static const char *const draftings[] = {"single", "jacobi", NULL};
 
 /* Names and numbers that make the settings. */
 typedef struct command {
     app_bench_output out; /* first: see app_bench_progress */
     bench_magicdec_options bench;
     bench_names proposers;
-    bench_ints selections, budgets, gs;
+    bench_ints selections, draftings, budgets, gs;
     bool sweep, resume;
     json_t *done; /* the results that the file of --json has: an array; NULL without --resume */
 } command;
@@ -51,11 +55,16 @@ static const struct argp_option options[] = {
     {"batch", OPT_BATCH, "LIST", 0, "sequences (default: 1,4,16)", 0},
     {"context", OPT_CONTEXT, "LIST", 0, "tokens of each prompt (default: 1024,4096)", 0},
     {"proposer", OPT_PROPOSER, "LIST", 0,
-     "beside plain decoding: ngram, jacobi, sparse, auto, and magicdec, which is what the published code does (default: sparse,auto)",
+     "beside plain decoding: ngram, jacobi, sparse, draft, auto, and magicdec, which is what the published code does (default: sparse,auto)",
      0},
     {"selection", OPT_SELECTION, "LIST", 0,
      "of sparse: window, snap, verify (default: verify); of magicdec: window, snap", 0},
     {"budget", OPT_BUDGET, "LIST", 0, "of sparse and magicdec: positions; 0: its own choice (default: 0)", 0},
+    {"drafting", OPT_DRAFTING, "LIST", 0, "of sparse and draft: single, jacobi (default: single)", 0},
+    {"draft-model", OPT_DRAFT_MODEL, "PATH", 0,
+     "a smaller model with the same vocabulary, for draft; auto may use it, too", 0},
+    {"draft-window", OPT_DRAFT_WINDOW, "N", 0,
+     "how many of the last positions it sees; 0 (default): 512, or what it was made for", 0},
     {"g", OPT_G, "LIST", 0, "candidates of a round at most; for auto the most of the list (default: 6)", 0},
     {"sweep", OPT_SWEEP, NULL, 0,
      "other defaults: ngram, sparse with every selection, budgets of 64 to 2048, 1 to 12 candidates; and auto",
@@ -89,8 +98,8 @@ static int find_proposer(struct argp_state *state, const char *name)
     const int proposer = lf_proposer_find(name);
     if (strcmp(name, bench_proposer_name(BENCH_FAITHFUL)) == 0) return BENCH_FAITHFUL;
     if (proposer < 0)
-        app_usage_error(state, "--proposer: found \"%s\", expected ngram, jacobi, sparse, auto or magicdec",
-                        name);
+        app_usage_error(
+            state, "--proposer: found \"%s\", expected ngram, jacobi, sparse, draft, auto or magicdec", name);
     return proposer;
 }
 
@@ -111,6 +120,28 @@ static bool has_budget(int proposer)
     return proposer == LF_PROPOSER_SPARSE || proposer == BENCH_FAITHFUL;
 }
 
+static bool has_drafting(int proposer)
+{
+    return proposer == LF_PROPOSER_SPARSE || proposer == LF_PROPOSER_DRAFT;
+}
+
+/* Every selection, budget and drafting of a proposer with g candidates. */
+static void add_settings(command *c, struct argp_state *state, int proposer, int g)
+{
+    static const bench_ints none = {.n = 1};
+    const bench_ints kinds = selections_of(c, proposer), budgets = has_budget(proposer) ? c->budgets : none,
+                     ways = has_drafting(proposer) ? c->draftings : none;
+    for (int s = 0; s < kinds.n; s++)
+        for (int b = 0; b < budgets.n; b++)
+            for (int w = 0; w < ways.n; w++)
+                add_setting(c, state,
+                            &(bench_setting){.proposer = proposer,
+                                             .selection = (lf_selection)kinds.v[s],
+                                             .drafting = (lf_drafting)ways.v[w],
+                                             .budget = budgets.v[b],
+                                             .g = g});
+}
+
 /* Every combination that makes a difference: no candidates at all is plain decoding, and auto chooses its own. */
 static void make_settings(command *c, struct argp_state *state)
 {
@@ -119,17 +150,11 @@ static void make_settings(command *c, struct argp_state *state)
         if (c->gs.v[i] > g_most) g_most = c->gs.v[i];
     for (int p = 0; p < c->proposers.n; p++) {
         const int proposer = find_proposer(state, c->proposers.v[p]);
-        const bench_ints kinds = selections_of(c, proposer);
+        if (proposer == LF_PROPOSER_DRAFT && !c->bench.draft_path)
+            app_usage_error(state, "--proposer draft: expected --draft-model PATH, too");
         for (int g = 0; g < c->gs.n; g++)
-            for (int s = 0; s < kinds.n; s++)
-                for (int b = 0; b < (has_budget(proposer) ? c->budgets.n : 1); b++) {
-                    if (c->gs.v[g] == 0 || (proposer == LF_PROPOSER_AUTO && c->gs.v[g] != g_most)) continue;
-                    add_setting(c, state,
-                                &(bench_setting){.proposer = proposer,
-                                                 .selection = (lf_selection)kinds.v[s],
-                                                 .budget = has_budget(proposer) ? c->budgets.v[b] : 0,
-                                                 .g = c->gs.v[g]});
-                }
+            if (c->gs.v[g] > 0 && (proposer != LF_PROPOSER_AUTO || c->gs.v[g] == g_most))
+                add_settings(c, state, proposer, c->gs.v[g]);
     }
 }
 
@@ -141,6 +166,7 @@ static void set_defaults(command *c)
         (void)bench_parse_names(&c->proposers, sweep ? "ngram,sparse,auto" : "sparse,auto", NULL);
     if (!c->selections.n)
         (void)bench_parse_choices(&c->selections, sweep ? "window,snap,verify" : "verify", selections, NULL);
+    if (!c->draftings.n) (void)bench_parse_choices(&c->draftings, "single", draftings, NULL);
     if (!c->budgets.n)
         (void)bench_parse_ints(&c->budgets, sweep ? "64,128,256,512,1024,2048" : "0", 0, BENCH_DEPTH_MAX,
                                NULL);
@@ -179,6 +205,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_PROPOSER: LIST("--proposer", bench_parse_names(&c->proposers, arg, &err)); return 0;
     case OPT_SELECTION:
         LIST("--selection", bench_parse_choices(&c->selections, arg, selections, &err));
+        return 0;
+    case OPT_DRAFTING: LIST("--drafting", bench_parse_choices(&c->draftings, arg, draftings, &err)); return 0;
+    case OPT_DRAFT_MODEL: o->draft_path = arg; return 0;
+    case OPT_DRAFT_WINDOW:
+        o->draft_window = (int)app_parse_int(state, "--draft-window", arg, 0, BENCH_DEPTH_MAX);
         return 0;
     case OPT_BUDGET: LIST("--budget", bench_parse_ints(&c->budgets, arg, 0, BENCH_DEPTH_MAX, &err)); return 0;
     case OPT_G: LIST("--g", bench_parse_ints(&c->gs, arg, 0, LF_DRAFT_LIMIT, &err)); return 0;
@@ -251,6 +282,11 @@ static const char *selection_of(const bench_setting *s)
     return has_budget(s->proposer) ? selections[s->selection] : NULL;
 }
 
+static const char *drafting_of(const bench_setting *s)
+{
+    return has_drafting(s->proposer) ? draftings[s->drafting] : NULL;
+}
+
 static bool is_done(const command *c, const bench_setting *s, int batch, int context)
 {
     size_t i;
@@ -258,11 +294,14 @@ static bool is_done(const command *c, const bench_setting *s, int batch, int con
     json_array_foreach(c->done, i, object)
     {
         const double temperature = json_number_value(json_object_get(object, "temperature"));
-        if (has_string(object, "model", c->bench.model_path) && has_string(object, "task", c->bench.task) &&
-            has_string(object, "engine", "lookfar") && has_int(object, "batch", batch) &&
-            has_int(object, "context", context) && has_int(object, "n_tokens", c->bench.n_tokens) &&
+        if (has_string(object, "model", c->bench.model_path) &&
+            has_string(object, "draft_model", c->bench.draft_path) &&
+            has_string(object, "task", c->bench.task) && has_string(object, "engine", "lookfar") &&
+            has_int(object, "batch", batch) && has_int(object, "context", context) &&
+            has_int(object, "n_tokens", c->bench.n_tokens) &&
             has_string(object, "proposer", bench_proposer_name(s->proposer)) &&
-            has_string(object, "selection", selection_of(s)) && has_int(object, "budget", s->budget) &&
+            has_string(object, "selection", selection_of(s)) &&
+            has_string(object, "drafting", drafting_of(s)) && has_int(object, "budget", s->budget) &&
             has_int(object, "g", s->g) && (float)temperature == c->bench.temperature)
             return true;
     }
@@ -290,12 +329,13 @@ static json_t *result_json(const bench_magicdec_result *r)
 {
     json_t *at = json_array();
     for (int i = 0; i < r->n_places; i++) (void)json_array_append_new(at, json_real(r->acceptance_at[i]));
-    json_t *o = json_pack("{s:s, s:s, s:s?, s:i, s:s, s:f, s:i, s:i, s:i, s:i, s:s, s:s?, s:i, s:i}", "model",
-                          r->model, "engine", r->engine, "kernels", r->kernels, "threads", r->threads, "task",
-                          r->task, "temperature", (double)r->temperature, "n_tokens", r->n_tokens, "reps",
-                          r->reps, "batch", r->batch, "context", r->context, "proposer", r->proposer,
-                          "selection", selection_of(&r->setting), "budget", r->setting.budget, "g",
-                          r->setting.g);
+    json_t *o = json_pack(
+        "{s:s, s:s?, s:s, s:s?, s:i, s:s, s:f, s:i, s:i, s:i, s:i, s:s, s:s?, s:s?, s:i, s:i}", "model",
+        r->model, "draft_model", r->draft_model, "engine", r->engine, "kernels", r->kernels, "threads",
+        r->threads, "task", r->task, "temperature", (double)r->temperature, "n_tokens", r->n_tokens, "reps",
+        r->reps, "batch", r->batch, "context", r->context, "proposer", r->proposer, "selection",
+        selection_of(&r->setting), "drafting", drafting_of(&r->setting), "budget", r->setting.budget, "g",
+        r->setting.g);
     json_t *measured = json_pack(
         "{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:I, s:I, s:I, s:o, s:o, s:f, s:o, s:o, s:o, s:f, s:o, s:o, s:b}",
         "tps", r->tps.median, "tps_min", r->tps.min, "tps_max", r->tps.max, "speedup", r->speedup.median,
@@ -317,6 +357,7 @@ static const bench_column columns[] = {
     {"batch", 5, false, false},
     {"proposer", 9, true, false},
     {"selection", 9, true, false},
+    {"drafting", 8, true, false},
     {"budget", 6, false, false},
     {"g", 2, false, false},
     {"tok/s", 24, false, false},
@@ -338,7 +379,7 @@ static lf_status on_result(void *cookie, const bench_magicdec_result *r, lf_erro
     (void)err;
     command *c = cookie;
     const bool is_ours = strcmp(r->engine, "lookfar") == 0;
-    const char *selection = selection_of(&r->setting);
+    const char *selection = selection_of(&r->setting), *drafting = drafting_of(&r->setting);
     char cells[N_COLUMNS][BENCH_CELL_MAX], (*cell)[BENCH_CELL_MAX] = cells, shares[40] = "";
     if (app_bench_begin_result(&c->out)) bench_table_head(c->out.table, columns, N_COLUMNS, false);
     if (is_ours)
@@ -348,6 +389,7 @@ static lf_status on_result(void *cookie, const bench_magicdec_result *r, lf_erro
     bench_cell_count(*cell++, r->batch);
     bench_cell_text(*cell++, is_ours ? r->proposer : r->engine);
     bench_cell_text(*cell++, selection ? selection : "");
+    bench_cell_text(*cell++, drafting ? drafting : "");
     bench_cell_count(*cell++, r->setting.budget);
     bench_cell_count(*cell++, r->setting.g);
     bench_cell_spread(*cell++, r->tps.median, r->tps.min, r->tps.max);

@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUES_MAX = 64, SERIES_MAX = 16, SERIES_NAME_MAX = 40 };
+enum { VALUES_MAX = 64, SERIES_MAX = 16, SERIES_NAME_MAX = 48 };
 
 /* A setting in a cell. */
 typedef struct record {
-    char series[SERIES_NAME_MAX]; /* proposer and, if it has one, selection */
+    char series[SERIES_NAME_MAX]; /* proposer, selection, and how it drafts, as far as it has them */
     char proposer[SERIES_NAME_MAX];
+    bool selects; /* has a selection */
     int batch, context, budget, g;
     double speedup, acceptance, tokens_per_pass;
 } record;
@@ -61,9 +62,12 @@ static bool add_record(void *cookie, const json_t *object)
     grid *m = cookie;
     const char *engine = json_string_value(json_object_get(object, "engine")),
                *proposer = json_string_value(json_object_get(object, "proposer")),
-               *selection = json_string_value(json_object_get(object, "selection"));
+               *selection = json_string_value(json_object_get(object, "selection")),
+               *drafting = json_string_value(json_object_get(object, "drafting"));
+    const bool iterates = drafting && strcmp(drafting, "jacobi") == 0;
     if (!plot_is_result(object) || !proposer || (engine && strcmp(engine, "lookfar") != 0)) return true;
-    record r = {.batch = int_of(object, "batch"),
+    record r = {.selects = selection != NULL,
+                .batch = int_of(object, "batch"),
                 .context = int_of(object, "context"),
                 .budget = int_of(object, "budget"),
                 .g = int_of(object, "g"),
@@ -71,8 +75,8 @@ static bool add_record(void *cookie, const json_t *object)
                 .acceptance = number_of(object, "acceptance"),
                 .tokens_per_pass = number_of(object, "tokens_per_pass")};
     (void)snprintf(r.proposer, sizeof r.proposer, "%s", proposer);
-    (void)snprintf(r.series, sizeof r.series, "%.19s%s%.19s", proposer, selection ? " " : "",
-                   selection ? selection : "");
+    (void)snprintf(r.series, sizeof r.series, "%.19s%s%.19s%s", proposer, selection ? " " : "",
+                   selection ? selection : "", iterates ? " jacobi" : "");
     for (char *at = r.series; *at; at++)
         if (*at == '\'' || *at == '"' || *at == '\n') *at = ' '; /* it is quoted */
     for (size_t i = 0; i < m->n; i++)
@@ -114,7 +118,7 @@ static void collect(const grid *m, numbers *budgets, numbers *gs)
 {
     for (size_t i = 0; i < m->n; i++) {
         const record *r = &m->records[i];
-        if (r->g == 0 || strcmp(r->series, r->proposer) == 0) continue; /* no selection */
+        if (r->g == 0 || !r->selects) continue;
         add_number(budgets, r->budget);
         add_number(gs, r->g);
     }
@@ -205,7 +209,7 @@ static int list_series(const grid *m, const char *names[SERIES_MAX])
     for (size_t i = 0; i < m->n && n < SERIES_MAX; i++) {
         const record *r = &m->records[i];
         int j = 0;
-        if (r->g == 0 || strcmp(r->series, r->proposer) == 0) continue;
+        if (r->g == 0 || !r->selects) continue;
         while (j < n && strcmp(names[j], r->series) != 0) j++;
         if (j == n) names[n++] = r->series;
     }

@@ -19,6 +19,7 @@ enum {
     OPT_IGNORE_EOS,
     OPT_PROPOSER,
     OPT_DRAFT_MAX,
+    OPT_DRAFTING,
     OPT_SELECTION,
     OPT_BUDGET,
     OPT_LOGPROBS,
@@ -54,9 +55,12 @@ static const struct argp_option options[] = {
     {"choice", OPT_CHOICE, "TEXT", 0, "the output is this text; given again: one of these texts", 0},
     {"reverse-prompt", 'r', "TEXT", 0, "stop before this text; may be given again", 0},
     {"proposer", OPT_PROPOSER, "NAME", 0,
-     "what guesses tokens ahead: none, ngram, jacobi, sparse or auto (default), which chooses; the output is the same with each",
+     "what guesses tokens ahead: none, ngram, jacobi, sparse, draft or auto (default), which chooses; the output is the same with each",
      0},
     {"draft-max", OPT_DRAFT_MAX, "N", 0, "tokens guessed ahead in a pass at most (default: 8)", 0},
+    {"drafting", OPT_DRAFTING, "NAME", 0,
+     "with --proposer sparse or draft: single (default), a pass for each guess, or jacobi, iterations over all",
+     0},
     {"selection", OPT_SELECTION, "NAME", 0,
      "with --proposer sparse: what to draft over: window, snap or verify (default)", 0},
     {"budget", OPT_BUDGET, "N", 0,
@@ -117,7 +121,8 @@ static const char *parse_name(const char *option, const char *arg, const char *c
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
-    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "auto"},
+    static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "draft", "auto"},
+                             *const draftings[] = {"single", "jacobi"},
                              *const selections[] = {"window", "snap", "verify"};
     app_request_options *o = state->input;
     lf_request_params *p = &o->params;
@@ -148,8 +153,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_CHOICE: set_grammar(o, LF_GRAMMAR_CHOICE, arg, state); return 0;
     case 'r': add_stop(o, arg, state); return 0;
     case OPT_PROPOSER:
-        p->proposer = parse_name("--proposer", arg, proposers, 5, "none, ngram, jacobi, sparse or auto",
-                                 state);
+        p->proposer = parse_name("--proposer", arg, proposers, 6,
+                                 "none, ngram, jacobi, sparse, draft or auto", state);
+        return 0;
+    case OPT_DRAFTING:
+        p->drafting = parse_name("--drafting", arg, draftings, 2, "single or jacobi", state);
         return 0;
     case OPT_SELECTION:
         p->selection = parse_name("--selection", arg, selections, 3, "window, snap or verify", state);
@@ -203,12 +211,12 @@ json_t *app_result_json(const lf_request *request, const lf_request_params *para
     json_t *tokens = json_array();
     for (size_t i = 0; i < n_ids; i++) (void)json_array_append_new(tokens, json_integer(ids[i]));
     json_t *o = json_pack(
-        "{s:o, s:o, s:i, s:i, s:s, s:i, s:i, s:i, s:f, s:i, s:f, s:f, s:f, s:s}", "text",
+        "{s:o, s:o, s:i, s:i, s:s, s:i, s:i, s:i, s:i, s:f, s:i, s:f, s:f, s:f, s:s}", "text",
         app_text_json(text, len), "tokens", tokens, "prompt_tokens", r.prompt_tokens, "cached_tokens",
-        r.cached_tokens, "proposer", params->proposer, "passes", r.passes, "proposed", r.proposed, "accepted",
-        r.accepted, "fast_forwarded", r.fast_forwarded, "stationary", r.stationary, "tokens_per_pass",
-        r.passes > 0 ? (double)r.output_tokens / r.passes : 0.0, "prefill_s", r.prefill_seconds, "decode_s",
-        r.decode_seconds, "finish_reason", lf_finish_name(r.finish));
+        r.cached_tokens, "proposer", params->proposer, "passes", r.passes, "draft_passes", r.draft_passes,
+        "proposed", r.proposed, "accepted", r.accepted, "fast_forwarded", r.fast_forwarded, "stationary",
+        r.stationary, "tokens_per_pass", r.passes > 0 ? (double)r.output_tokens / r.passes : 0.0, "prefill_s",
+        r.prefill_seconds, "decode_s", r.decode_seconds, "finish_reason", lf_finish_name(r.finish));
     if (o && params->logprobs) (void)json_object_set_new(o, "logprobs", logprobs_json(log));
     return o;
 }

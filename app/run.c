@@ -264,6 +264,9 @@ static void print_timings(const session *s)
     lf_engine_get_info(s->engine, &info);
     (void)fprintf(stderr, "\nload   %8.2f s   %s, %s kernels, %d threads\n", info.load_seconds, info.arch,
                   info.kernels, info.n_threads);
+    if (info.draft_window > 0)
+        (void)fprintf(stderr, "draft  %8.1f MiB a smaller model that sees %d positions, with its cache\n",
+                      (double)info.draft_bytes / 0x1p20, info.draft_window);
     (void)fprintf(stderr, "prompt %8.2f s   %d tokens, %d from the cache, %.1f tokens/s\n", r.prefill_seconds,
                   r.prompt_tokens, r.cached_tokens,
                   per_second(r.prompt_tokens - r.cached_tokens, r.prefill_seconds));
@@ -273,6 +276,7 @@ static void print_timings(const session *s)
         (void)fprintf(stderr, "passes %8d     %.2f tokens per pass; %d of %d guesses accepted (%s)\n",
                       r.passes, (double)r.output_tokens / r.passes, r.accepted, r.proposed,
                       s->options->request.params.proposer);
+    if (r.draft_passes > 0) (void)fprintf(stderr, "drafts %8d     passes\n", r.draft_passes);
 }
 
 /* Reads a line into the transcript; false at the end of the input. */

@@ -43,8 +43,9 @@ static lf_status find_proposer(bench_lab *l, int index, lf_proposer **out, lf_er
                                  .threads = l->team.threads,
                                  .n_ctx = bench_positions_of(l),
                                  .seqs_max = l->batch,
+                                 .rows_max = l->rows_max,
+                                 .draft = l->draft.forward ? &l->draft : NULL,
                                  .pool = l->pool,
-                                 .rows_max = l->rows_max < 512 ? l->rows_max : 512,
                                  .cost = &l->cost,
                                  .profile_seconds = 1.0};
     lf_status status = LF_OK;
@@ -147,6 +148,7 @@ static lf_status run_setting(cell *c, int i_setting, int rep, lf_error *err)
         LF_TRY(bench_faithful_run(l, setting, &run, &t->draft_bytes, err));
     else
         LF_TRY(decode_by_rounds(l, setting, &run, err));
+    if (setting->proposer == LF_PROPOSER_DRAFT) t->draft_bytes = (double)l->draft_bytes;
     add_run(t, &run);
     t->tps[rep] = (double)run.n_timed / run.seconds;
     for (int i = 0; i < l->batch; i++) {
@@ -202,6 +204,7 @@ static bench_magicdec_result result_of(const cell *c, double *room)
     const bench_lab *l = c->l;
     const bench_magicdec_options *o = l->o;
     return (bench_magicdec_result){.model = o->model_path,
+                                   .draft_model = o->draft_path,
                                    .engine = "lookfar",
                                    .kernels = l->kernels.name,
                                    .proposer = "none",

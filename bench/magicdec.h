@@ -20,8 +20,9 @@ enum { BENCH_FAITHFUL = LF_PROPOSER_COUNT };
 typedef struct bench_setting {
     int proposer; /* of lf_proposer_find: -1 is none; or BENCH_FAITHFUL */
     lf_selection selection;
-    int budget; /* positions; 0: the proposer's own choice */
-    int g;      /* candidates of a round at most */
+    lf_drafting drafting; /* of sparse and draft */
+    int budget;           /* positions; 0: the proposer's own choice */
+    int g;                /* candidates of a round at most */
 } bench_setting;
 
 /* Whether a cell is left out, because it was measured before. */
@@ -29,7 +30,9 @@ typedef bool bench_skip_fn(void *cookie, int batch, int context);
 
 typedef struct bench_magicdec_options {
     const char *model_path;
-    const char *text_path; /* a text; or NULL, and: */
+    const char *draft_path; /* a smaller model with the same vocabulary, for draft and auto; or NULL */
+    int draft_window;       /* 0: see lf_draft_choose_window */
+    const char *text_path;  /* a text; or NULL, and: */
     const char *
         prompts_path; /* JSON lines with "prompt": sequence i ends with prompt i, after as many of those before it as fit */
     const char *task; /* what the text is, for the results */
@@ -48,7 +51,7 @@ typedef struct bench_magicdec_options {
 
 /* A setting in a cell, or the peer. A number that there is not is NAN. */
 typedef struct bench_magicdec_result {
-    const char *model, *engine, *kernels, *proposer, *task;
+    const char *model, *draft_model, *engine, *kernels, *proposer, *task;
     bench_setting setting;
     int batch, context, threads, reps, n_tokens;
     float temperature;
@@ -75,8 +78,8 @@ typedef lf_status bench_magicdec_fn(void *cookie, const bench_magicdec_result *r
 const char *bench_proposer_name(int proposer);
 
 /* Measures every batch and context that is not left out: plain decoding first, then the settings, then the peer. A context that would
- * leave no room for the tokens in what the model was made for begins that much earlier. Errors: those of loading a model; LF_EINVAL
- * when the text is too short for a context; LF_EFORMAT (prompts); LF_ELIMIT (memory); LF_EIO (a peer); LF_ECANCELED. on_result gets
+ * leave no room for the tokens in what the model was made for begins that much earlier. Errors: those of loading models; LF_EINVAL
+ * when the vocabularies differ, or the text is too short for a context; LF_EFORMAT (prompts); LF_ELIMIT (memory); LF_EIO (a peer); LF_ECANCELED. on_result gets
  * the hooks' cookie. */
 lf_status bench_run_magicdec(const bench_magicdec_options *o, const bench_hooks *hooks,
                              bench_magicdec_fn *on_result, lf_error *err);

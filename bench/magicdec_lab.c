@@ -77,6 +77,30 @@ static lf_status read_text(bench_lab *l, lf_error *err)
 
 /* ---- opening ---- */
 
+static lf_status load_tokenizer(lf_tokenizer **out, const lf_source *source, lf_error *err)
+{
+    return source->form == LF_NAMES_HF ? lf_tokenizer_from_dir(out, source->path, err)
+                                       : lf_tokenizer_from_gguf(out, source->gguf, err);
+}
+
+static lf_status load_draft(bench_lab *l, const lf_load_params *load, lf_error *err)
+{
+    lf_status status = LF_OK;
+    const char *path = l->o->draft_path;
+    const lf_config *c = &l->draft_source.config;
+    lf_tokenizer *tokenizer = NULL;
+    LF_TRY(lf_source_open(&l->draft_source, path, err));
+    LF_TRY(load_tokenizer(&tokenizer, &l->draft_source, err));
+    LF_TRY(lf_tokenizer_check_same(l->tokenizer, l->o->model_path, tokenizer, path, err));
+    if (c->n_vocab != l->source.config.n_vocab)
+        LF_TRY(lf_fail(err, LF_EINVAL, "%s: found an embedding of %d rows, expected the %d of %s", path,
+                       c->n_vocab, l->source.config.n_vocab, l->o->model_path));
+    LF_TRY(lf_model_load(&l->draft_model, &l->draft_source, l->team.threads, load, err));
+done:
+    lf_tokenizer_free(tokenizer);
+    return status;
+}
+
 lf_status bench_lab_open(bench_lab *l, lf_error *err)
 {
     lf_status status = LF_OK;
@@ -88,11 +112,9 @@ lf_status bench_lab_open(bench_lab *l, lf_error *err)
     if (o->probe_bytes > 0) LF_TRY(bench_probe_create(&l->probe, l->team.threads, o->probe_bytes, err));
     bench_team_bind(&l->team);
     LF_TRY(lf_source_open(&l->source, o->model_path, err));
-    if (l->source.form == LF_NAMES_HF)
-        LF_TRY(lf_tokenizer_from_dir(&l->tokenizer, o->model_path, err));
-    else
-        LF_TRY(lf_tokenizer_from_gguf(&l->tokenizer, l->source.gguf, err));
+    LF_TRY(load_tokenizer(&l->tokenizer, &l->source, err));
     LF_TRY(lf_model_load(&l->model, &l->source, l->team.threads, &load, err));
+    if (o->draft_path) LF_TRY(load_draft(l, &load, err));
     LF_TRY(read_text(l, err));
 done:
     return status;
@@ -103,8 +125,10 @@ void bench_lab_close(bench_lab *l)
     free(l->ends);
     lf_ids_free(&l->text);
     lf_model_free(&l->model);
+    lf_model_free(&l->draft_model);
     lf_tokenizer_free(l->tokenizer);
     lf_source_close(&l->source);
+    lf_source_close(&l->draft_source);
     bench_probe_free(l->probe);
     bench_team_close(&l->team);
     bench_peer_stop(l->peer);
@@ -164,15 +188,14 @@ static int count_rows(const bench_lab *l)
     return l->batch * each > CHUNK_ROWS ? l->batch * each : CHUNK_ROWS;
 }
 
-/* The prompts; for a run, what it adds to them, with the copy of a shared page; for measuring what passes cost; for the faithful
- * baseline's drafts. */
+/* The prompts; for a run, what it adds to them, with the copy of a shared page; for the faithful baseline's drafts. */
 static lf_status open_pool(bench_lab *l, lf_error *err)
 {
     size_t page_bytes = 0, bytes;
     const int n_pages = l->batch *
                             (bench_pages_of(l->n_prompt) +
                              2 * bench_pages_of(bench_positions_of(l) - l->n_prompt + BENCH_LAST_ROWS)) +
-                        bench_pages_of(2048 + 256) + bench_faithful_pages(l);
+                        bench_faithful_pages(l);
     const size_t available = lf_memory_available();
     if (!lf_kv_layout_init(&l->shape.layout, l->o->kv_dtype, l->source.config.head_dim))
         return lf_fail(err, LF_EINVAL, "KV type: found %s, expected f32, f16, bf16 or q8_0",
@@ -183,6 +206,29 @@ static lf_status open_pool(bench_lab *l, lf_error *err)
                        "batch %d, context %d: needs %.2f GiB of cache, %.2f GiB are available", l->batch,
                        l->context, (double)page_bytes * n_pages / 0x1p30, (double)available / 0x1p30);
     return lf_kv_pool_create(&l->pool, &l->shape, n_pages, err);
+}
+
+/* The smaller model's cache of all sequences, and its passes. */
+static lf_status open_draft(bench_lab *l, lf_error *err)
+{
+    lf_status status = LF_OK;
+    const lf_config *c = &l->draft_source.config;
+    lf_kv_shape shape = {.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads};
+    lf_draft_env *d = &l->draft;
+    size_t page_bytes = 0;
+    LF_TRY(lf_draft_choose_window(&d->window, l->o->draft_window, c, bench_positions_of(l), l->o->draft_path,
+                                  err));
+    const int n_pages = l->batch * lf_draft_pages(d->window, bench_positions_of(l));
+    if (!lf_kv_layout_init(&shape.layout, l->o->kv_dtype, c->head_dim) ||
+        !lf_kv_page_bytes(&shape, &page_bytes) || !lf_mul_size(page_bytes, (size_t)n_pages, &l->draft_bytes))
+        LF_TRY(lf_fail(err, LF_ELIMIT, "%s: found no room for its cache", l->o->draft_path));
+    LF_TRY(lf_kv_pool_create(&d->pool, &shape, n_pages, err));
+    LF_TRY(lf_forward_create(&d->forward, &l->draft_model, &l->kernels, l->team.threads, &shape.layout,
+                             l->rows_max, l->rows_max, err));
+    d->rows_max = l->rows_max;
+    d->cost = &l->draft_cost;
+done:
+    return status;
 }
 
 lf_status bench_cell_open(bench_lab *l, lf_error *err)
@@ -210,6 +256,7 @@ lf_status bench_cell_open(bench_lab *l, lf_error *err)
         status = lf_fail_memory(err, "sequences", (size_t)l->batch * sizeof *l->subjects);
         goto done;
     }
+    if (o->draft_path) LF_TRY(open_draft(l, err));
     for (int i = 0; i < l->batch; i++) LF_TRY(make_prompt(l, i, err));
     LF_TRY(read_prompts(l, err));
 done:
@@ -236,6 +283,8 @@ void bench_cell_close(bench_lab *l)
     lf_round_free(l->round);
     lf_forward_free(l->forward);
     lf_kv_pool_free(l->pool);
+    lf_forward_free(l->draft.forward);
+    lf_kv_pool_free(l->draft.pool);
     l->subjects = NULL;
     l->seqs = NULL;
     l->rows = NULL;
@@ -243,7 +292,8 @@ void bench_cell_close(bench_lab *l)
     l->round = NULL;
     l->forward = NULL;
     l->pool = NULL;
-    l->cost = (lf_cost){0};
+    l->cost = l->draft_cost = (lf_cost){0};
+    l->draft = (lf_draft_env){0};
 }
 
 /* ---- a run ---- */
@@ -267,6 +317,7 @@ lf_status bench_subject_start(bench_lab *l, bench_subject *s, const bench_settin
                       .emit = collect,
                       .cookie = s,
                       .draft_max = setting->g,
+                      .drafting = setting->drafting,
                       .selection = setting->selection,
                       .sparse_budget = setting->budget};
     lf_pick_params_init(&s->seq.pick);

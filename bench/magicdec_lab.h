@@ -41,6 +41,8 @@ typedef struct bench_lab {
     bench_probe *probe; /* NULL without */
     bench_peer *peer;   /* NULL without */
     lf_model model;
+    lf_source draft_source; /* with draft_model zeroed without */
+    lf_model draft_model;
     lf_tokenizer *tokenizer;
     lf_ids text;
     int *ends; /* (n_ends) where the prompts end in the text; NULL for a text */
@@ -54,7 +56,10 @@ typedef struct bench_lab {
     lf_round *round;
     lf_picker *picker;
     lf_proposer *proposers[LF_PROPOSER_COUNT];
-    lf_cost cost;
+    lf_cost cost, draft_cost;
+    lf_draft_env
+        draft; /* with a pool for the cell's sequences and a forward of its own; zeroed without a smaller model */
+    size_t draft_bytes;              /* of that pool */
     bench_subject *subjects;         /* (batch) */
     lf_seq **seqs;                   /* (batch) */
     lf_row *rows;                    /* (rows_max) */

@@ -93,6 +93,9 @@ typedef struct lf_engine_params {
     lf_dtype kv_dtype; /* f32, f16, bf16 (the default) or q8_0 */
     int weight_dtype;  /* an lf_dtype to convert every matrix to while loading, or -1: as the file has them */
     unsigned cpu_mask; /* of the processor's features, those that may be used: see lf_cpu_mask_parse */
+    /* a smaller model with the same vocabulary, for the proposers "draft" and "auto"; NULL: none */
+    const char *draft_path;
+    int draft_window; /* how many of the last positions it sees; 0: 512, or what it was made for if that is less */
     lf_progress_fn progress; /* while loading; may be NULL */
     void *progress_cookie;
     const char *chat_template; /* Jinja text, or "chatml"; NULL: the model's own */
@@ -116,16 +119,17 @@ typedef struct lf_engine_info {
     int n_ctx, n_seqs, n_threads;
     int n_pages; /* of the cache */
     size_t weight_bytes, kv_bytes, buffer_bytes;
+    size_t draft_bytes; /* the draft model with its cache and buffers */
+    int draft_window;   /* 0: there is no draft model */
     double load_seconds;
     const char *profile_key; /* what a cost profile depends on, in a line (lf_engine_get_profile) */
 } lf_engine_info;
 
 void lf_engine_get_info(const lf_engine *engine, lf_engine_info *info);
 
-/* What passes cost on this machine, which the proposer `auto` decides by: measured in at most 2 seconds, now or when it is first asked
- * for, unless it was set. As a text, whose first line is the engine's profile_key (version, model, types, threads, instructions,
- * limits), it can be kept for the next engine of the same key. *text is malloc'ed, the caller's. LF_ENOMEM; LF_ELIMIT when the
- * cache is full of requests. */
+/* What passes cost on this machine, which the proposer `auto` decides by: measured in at most 2 seconds for each model, now or when it is
+ * first asked for, unless it was set. As a text, whose first line is the engine's profile_key (version, models, types, threads,
+ * instructions, limits), it can be kept for the next engine of the same key. *text is malloc'ed, the caller's. LF_ENOMEM. */
 lf_status lf_engine_get_profile(lf_engine *engine, char **text, lf_error *err);
 
 /* Takes a text of lf_engine_get_profile; false, and nothing is changed, when it is of another key or damaged. */
@@ -272,8 +276,11 @@ typedef struct lf_request_params {
     int n_stop;
 
     /* how it gets there: these change the number of passes and nothing else */
-    const char
-        *proposer; /* "none", "ngram", "jacobi", "sparse", or "auto": the engine chooses in each round */
+    /* "none", "ngram", "jacobi", "sparse", "draft" (the engine needs a draft model), or "auto": the engine chooses in each
+     * round */
+    const char *proposer;
+    /* sparse, draft: "single" (the default), a pass for each candidate, or "jacobi", iterations over all; the same ones */
+    const char *drafting;
     const char *selection; /* sparse: "window", "snap" or "verify" (the default); see docs/DECODERS.md */
     int sparse_budget;     /* sparse: positions to draft over; 0: max(256, 6 % of the sequence) */
     int draft_max;         /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
@@ -305,6 +312,7 @@ typedef struct lf_request_result {
     int cached_tokens; /* of the prompt, taken from the prefix cache */
     int output_tokens; /* an end-of-sequence token that ended the output is not counted */
     int passes;        /* target passes that emitted tokens, the confirming ones included */
+    int draft_passes;  /* passes of "sparse", "draft" and "auto" that drafted candidates of it */
     int proposed;      /* candidates verified */
     int accepted;      /* of those, emitted */
     /* As CLLM counts them (jacobi; docs/DECODERS.md): the mean of the tokens that become right in a pass, a last pass that

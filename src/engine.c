@@ -87,6 +87,8 @@ static lf_status check_params(const lf_engine_params *p, lf_error *err)
         return lf_fail(err, LF_EINVAL, "cache: found %d pages, expected 0, or 2 to %d", p->n_pages,
                        PAGES_MAX);
     if (p->n_ctx < 0) return lf_fail(err, LF_EINVAL, "context size: found %d, expected 0 or more", p->n_ctx);
+    if (p->draft_window < 0)
+        return lf_fail(err, LF_EINVAL, "draft window: found %d, expected 0 or more", p->draft_window);
     if (p->n_threads < 0 || p->n_threads > LF_THREADS_MAX)
         return lf_fail(err, LF_EINVAL, "threads: found %d, expected 0 to %d", p->n_threads, LF_THREADS_MAX);
     if (p->n_candidates < 0 || p->n_candidates > LF_DRAFT_LIMIT)
@@ -137,13 +139,15 @@ static lf_status plan_memory(lf_engine *e, const lf_engine_params *p, const lf_s
                                                  e->batch_rows, e->logits_max);
     const size_t available = lf_memory_available();
     if (!fits || !lf_add_size(e->info.weight_bytes, e->info.kv_bytes, &total) ||
-        !lf_add_size(total, e->info.buffer_bytes, &total) || total > available)
+        !lf_add_size(total, e->info.buffer_bytes, &total) ||
+        !lf_add_size(total, e->info.draft_bytes, &total) || total > available)
         return lf_fail(
             err, LF_ELIMIT,
-            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %zu pages of %d positions and %.2f GiB for "
-            "buffers; %.2f GiB are available",
+            "%s: needs %.2f GiB for weights, %.2f GiB for the cache of %zu pages of %d positions, %.2f GiB for buffers and "
+            "%.2f GiB for a draft model; %.2f GiB are available",
             source->path, (double)e->info.weight_bytes / 0x1p30, (double)e->info.kv_bytes / 0x1p30, n_pages,
-            LF_PAGE_POS, (double)e->info.buffer_bytes / 0x1p30, (double)available / 0x1p30);
+            LF_PAGE_POS, (double)e->info.buffer_bytes / 0x1p30, (double)e->info.draft_bytes / 0x1p30,
+            (double)available / 0x1p30);
     return LF_OK;
 }
 
@@ -157,19 +161,22 @@ static bool gguf_has_tokenizer(const lf_gguf *g)
 }
 
 /* A model without a tokenizer still runs on ids; one whose tokenizer does not fit its embedding does not. */
-static lf_status open_tokenizer(lf_engine *e, const lf_source *source, lf_error *err)
+lf_status lf_engine_read_tokenizer(lf_tokenizer **out, const lf_source *source, lf_error *err)
 {
     lf_error tokenizer_err;
+    *out = NULL;
     if (source->form == LF_NAMES_GGUF && !gguf_has_tokenizer(source->gguf)) return LF_OK;
     const lf_status status = source->form == LF_NAMES_HF
-                                 ? lf_tokenizer_from_dir(&e->tokenizer, source->path, &tokenizer_err)
-                                 : lf_tokenizer_from_gguf(&e->tokenizer, source->gguf, &tokenizer_err);
+                                 ? lf_tokenizer_from_dir(out, source->path, &tokenizer_err)
+                                 : lf_tokenizer_from_gguf(out, source->gguf, &tokenizer_err);
     if (status == LF_EIO) return LF_OK;
     if (status != LF_OK) return lf_fail(err, status, "%s", tokenizer_err.text);
-    if (lf_tokenizer_n_vocab(e->tokenizer) > source->config.n_vocab)
-        return lf_fail(err, LF_EFORMAT, "%s: the tokenizer has %d tokens, the embedding %d rows",
-                       source->path, lf_tokenizer_n_vocab(e->tokenizer), source->config.n_vocab);
-    return LF_OK;
+    const int n_vocab = lf_tokenizer_n_vocab(*out);
+    if (n_vocab <= source->config.n_vocab) return LF_OK;
+    lf_tokenizer_free(*out);
+    *out = NULL;
+    return lf_fail(err, LF_EFORMAT, "%s: the tokenizer has %d tokens, the embedding %d rows", source->path,
+                   n_vocab, source->config.n_vocab);
 }
 
 static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_source *source, lf_error *err)
@@ -184,8 +191,9 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
                        (unsigned)p->kv_dtype < LF_DTYPE_COUNT ? lf_dtype_name(p->kv_dtype)
                                                               : "an unknown one");
     LF_TRY(choose_ctx(e, p, source, err));
+    LF_TRY(lf_engine_plan_draft(e, p, c, err));
     LF_TRY(plan_memory(e, p, source, &shape, err));
-    LF_TRY(open_tokenizer(e, source, err));
+    LF_TRY(lf_engine_read_tokenizer(&e->tokenizer, source, err));
     if (e->tokenizer) LF_TRY(lf_chat_open(&e->chat, e->tokenizer, p->chat_template, err));
     LF_TRY(lf_model_load(&e->model, source, e->threads, &load, err));
     LF_TRY(lf_kv_pool_create(&e->pool, &shape, e->info.n_pages, err));
@@ -193,6 +201,7 @@ static lf_status open_model(lf_engine *e, const lf_engine_params *p, const lf_so
     LF_TRY(lf_forward_create(&e->forward, &e->model, &e->kernels, e->threads, &shape.layout, e->batch_rows,
                              e->logits_max, err));
     LF_TRY(lf_round_create(&e->round, e->forward, c, e->n_seqs, e->batch_rows, e->logits_max, err));
+    LF_TRY(lf_engine_open_draft(e, p, err));
     const int prefill_rows = p->prefill_rows ? p->prefill_rows : e->batch_rows / 4;
     const lf_sched_params sched = {.pool = e->pool,
                                    .prefix = e->prefix,
@@ -257,6 +266,7 @@ void lf_engine_close(lf_engine *e)
         while (lf_sched_first(e->sched)) lf_request_cancel(lf_sched_first(e->sched)->seq->cookie);
     lf_sched_free(e->sched);
     for (int i = 0; i < LF_PROPOSER_COUNT; i++) lf_proposer_close(e->proposers[i]);
+    lf_engine_close_draft(e);
     lf_round_free(e->round);
     lf_forward_free(e->forward);
     lf_prefix_free(e->prefix);
@@ -310,6 +320,9 @@ const char *lf_skip_name(lf_skip skip)
 
 /* ---- proposers ---- */
 
+/* What measuring the passes of a model may take. */
+static const double PROFILE_SECONDS = 1.0;
+
 lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf_error *err)
 {
     lf_engine *e = engine;
@@ -318,12 +331,13 @@ lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf
                                  .threads = e->threads,
                                  .n_ctx = e->info.n_ctx,
                                  .seqs_max = e->n_seqs,
-                                 .pool = e->pool,
                                  .rows_max = e->logits_max,
-                                 .cost = &e->cost};
+                                 .draft = e->draft.forward ? &e->draft.env : NULL,
+                                 .pool = e->pool,
+                                 .cost = &e->cost,
+                                 .profile_seconds = PROFILE_SECONDS};
     if (!e->proposers[index]) {
-        lf_status status = index == LF_PROPOSER_AUTO ? lf_engine_measure_cost(e, err) : LF_OK;
-        if (status == LF_OK) status = lf_proposer_open(&e->proposers[index], index, &env, err);
+        const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
         if (status != LF_OK) return status;
         if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
     }

@@ -56,6 +56,18 @@ struct lf_request {
     int64_t submitted_ns, prefilled_ns, finished_ns;
 };
 
+/* A smaller model that drafts; all zero where there is none. */
+typedef struct lf_engine_draft {
+    lf_source source; /* while the engine is being opened */
+    lf_kv_shape shape;
+    int n_pages;
+    lf_model model;
+    lf_kv_pool *pool;
+    lf_forward *forward; /* NULL: there is no draft model */
+    lf_cost cost;        /* of its passes, measured for the proposer `auto` */
+    lf_draft_env env;
+} lf_engine_draft;
+
 struct lf_engine {
     lf_kernels kernels;
     lf_threads *threads;
@@ -66,6 +78,7 @@ struct lf_engine {
     lf_prefix *prefix;
     lf_forward *forward;
     lf_round *round;
+    lf_engine_draft draft;
     lf_proposer *proposers[LF_PROPOSER_COUNT]; /* opened when first asked for */
     lf_cost cost;                              /* of passes, measured for the proposer `auto` */
     lf_sched *sched;                           /* of every unfinished request */
@@ -83,9 +96,6 @@ struct lf_engine {
 /* The key of cost profiles of an engine that is open but for this. LF_ENOMEM. */
 lf_status lf_engine_make_profile_key(lf_engine *e, lf_error *err);
 
-/* Measures e->cost unless it is known. LF_ELIMIT, LF_ENOMEM. */
-lf_status lf_engine_measure_cost(lf_engine *e, lf_error *err);
-
 /* LF_EINVAL, calling the ids `what`, unless all are in the vocabulary. */
 lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids, size_t n_ids, lf_error *err);
 
@@ -94,8 +104,18 @@ lf_status lf_check_ids(const lf_engine *e, const char *what, const int32_t *ids,
 lf_status lf_append_text(const lf_engine *e, lf_detok *state, int32_t id, bool special, lf_bytes *out,
                          lf_error *err);
 
-/* The engine's proposer of an index, which is opened, and for `auto` passes are measured, if it is not yet: lf_find_proposer_fn with
- * the engine as its cookie. */
+/* The draft model, if the parameters name one: what it takes (info.draft_bytes, info.draft_window) for a target of this config;
+ * loading it, once the target has its tokenizer; giving it back, which is fine at any time. */
+lf_status lf_engine_plan_draft(lf_engine *e, const lf_engine_params *p, const lf_config *target,
+                               lf_error *err);
+lf_status lf_engine_open_draft(lf_engine *e, const lf_engine_params *p, lf_error *err);
+void lf_engine_close_draft(lf_engine *e);
+
+/* The tokenizer of a model, or NULL when it has none. */
+lf_status lf_engine_read_tokenizer(lf_tokenizer **out, const lf_source *source, lf_error *err);
+
+/* The engine's proposer of an index, which is opened if it is not yet, and for `auto` passes are measured, if they are not yet:
+ * lf_find_proposer_fn with the engine as its cookie. */
 lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf_error *err);
 
 /* Pages that a sequence of n positions can come to hold: those of its positions, and one for the copy of a shared page. */

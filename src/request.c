@@ -18,6 +18,7 @@ void lf_request_params_init(lf_request_params *p)
                              .repeat_last_n = 64,
                              .top_p = 1.0f,
                              .proposer = "none",
+                             .drafting = "single",
                              .draft_max = 8,
                              .selection = "verify"};
 }
@@ -45,6 +46,14 @@ static int find_selection(const char *name)
     return -1;
 }
 
+static int find_drafting(const char *name)
+{
+    static const char *const names[] = {"single", "jacobi"};
+    for (int i = 0; name && i < LF_DRAFTING_COUNT; i++)
+        if (strcmp(name, names[i]) == 0) return i;
+    return -1;
+}
+
 static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf_error *err)
 {
     lf_status status = LF_OK;
@@ -59,8 +68,15 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf
     if (p->n_predict < -1)
         return lf_fail(err, LF_EINVAL, "n_predict: found %d, expected -1 or more", p->n_predict);
     if (!p->proposer || lf_proposer_find(p->proposer) < -1)
-        return lf_fail(err, LF_EINVAL, "proposer: found \"%s\", expected none, ngram, jacobi, sparse or auto",
+        return lf_fail(err, LF_EINVAL,
+                       "proposer: found \"%s\", expected none, ngram, jacobi, sparse, draft or auto",
                        p->proposer ? p->proposer : "");
+    if (lf_proposer_find(p->proposer) == LF_PROPOSER_DRAFT && !e->draft.forward)
+        return lf_fail(err, LF_EINVAL,
+                       "proposer: found \"draft\", but the engine was opened without a draft model");
+    if (find_drafting(p->drafting) < 0)
+        return lf_fail(err, LF_EINVAL, "drafting: found \"%s\", expected single or jacobi",
+                       p->drafting ? p->drafting : "");
     if (find_selection(p->selection) < 0)
         return lf_fail(err, LF_EINVAL, "selection: found \"%s\", expected window, snap or verify",
                        p->selection ? p->selection : "");
@@ -152,6 +168,7 @@ static void set_seq(lf_request *r, const lf_request_params *p)
                                                                             : n_ctx + 1;
     seq->n_prompt = n_prompt;
     seq->draft_max = strcmp(p->proposer, "none") != 0 ? p->draft_max : 0;
+    seq->drafting = (lf_drafting)find_drafting(p->drafting);
     seq->selection = (lf_selection)find_selection(p->selection);
     seq->sparse_budget = p->sparse_budget;
     seq->pick = (lf_pick_params){.temperature = p->temperature,
@@ -574,6 +591,7 @@ void lf_request_get_result(const lf_request *r, lf_request_result *result)
         .cached_tokens = r->job.cached_tokens,
         .output_tokens = (int)r->ids.len,
         .passes = r->seq.passes,
+        .draft_passes = r->seq.draft_passes,
         .proposed = r->seq.proposed,
         .accepted = r->seq.accepted,
         .fast_forwarded = n_states > 0 ? (double)n_emitted / n_states : 0,

@@ -327,6 +327,8 @@ static void test_usage_errors(void **state)
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--prompts", "z"}, {"--file FILE or --prompts FILE"}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--resume"}, {"--resume: found no --json FILE"}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "none"}, {"--proposer: found \"none\""}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "draft"}, {"expected --draft-model PATH"}},
+        {{"bench", "magicdec", "-m", "x", "-f", "y", "--drafting", "z"}, {"--drafting: found \"z\""}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--selection", "z"}, {"--selection: found \"z\""}},
     };
     EXPECT_ERRORS(cases, 2);
@@ -1059,10 +1061,18 @@ static void expect_keys(const json_t *object, const char *const *keys)
         if (!json_object_get(object, *keys)) fail_msg("the key \"%s\" is missing", *keys);
 }
 
-/* What a run of `bench magicdec` on the tiny model should give, beside plain decoding: proposers and selections, in order. */
+/* What a run of `bench magicdec` on the tiny model should give, beside plain decoding: proposers, selections and drafting, in order. */
 typedef struct wanted_result {
-    const char *proposer, *selection;
+    const char *proposer, *selection, *drafting;
 } wanted_result;
+
+static void expect_string_or_null(const json_t *root, const char *key, const char *wanted)
+{
+    if (wanted)
+        assert_string_equal(string_of(root, key), wanted);
+    else
+        assert_true(json_is_null(json_object_get(root, key)));
+}
 
 static void expect_magicdec(char *lines, const wanted_result *wanted, int n, int batch)
 {
@@ -1077,12 +1087,13 @@ static void expect_magicdec(char *lines, const wanted_result *wanted, int n, int
         assert_in_range(i, 0, n - 1);
         expect_keys(root, keys);
         assert_string_equal(string_of(root, "proposer"), wanted[i].proposer);
-        assert_true(json_is_null(json_object_get(root, "selection")) == !wanted[i].selection);
-        if (wanted[i].selection) assert_string_equal(string_of(root, "selection"), wanted[i].selection);
+        expect_string_or_null(root, "selection", wanted[i].selection);
+        expect_string_or_null(root, "drafting", wanted[i].drafting);
         assert_true(json_is_true(json_object_get(root, "identical")));
         assert_int_equal(integer_of(root, "batch"), batch);
         assert_true(number_of(root, "tps") > 0 && number_of(root, "tokens_per_pass") >= 1);
-        assert_true((number_of(root, "draft_bytes") > 0) == (strcmp(wanted[i].proposer, "magicdec") == 0));
+        assert_true((number_of(root, "draft_bytes") > 0) == (strcmp(wanted[i].proposer, "magicdec") == 0 ||
+                                                             strcmp(wanted[i].proposer, "draft") == 0));
         assert_true(json_is_number(json_object_get(root, "of_best")) ==
                     (strcmp(wanted[i].proposer, "auto") == 0));
         json_decref(root);
@@ -1095,19 +1106,23 @@ static void expect_magicdec(char *lines, const wanted_result *wanted, int n, int
 static void test_bench_magicdec(void **state)
 {
     (void)state;
-    static const wanted_result wanted[] = {{"none", NULL},         {"sparse", "window"}, {"sparse", "snap"},
-                                           {"sparse", "verify"},   {"ngram", NULL},      {"auto", NULL},
-                                           {"magicdec", "window"}, {"magicdec", "snap"}};
+    static const wanted_result wanted[] = {
+        {.proposer = "none"},           {"sparse", "window", "single"}, {"sparse", "window", "jacobi"},
+        {"sparse", "snap", "single"},   {"sparse", "snap", "jacobi"},   {"sparse", "verify", "single"},
+        {"sparse", "verify", "jacobi"}, {.proposer = "ngram"},          {"draft", NULL, "single"},
+        {"draft", NULL, "jacobi"},      {.proposer = "auto"},           {"magicdec", "window", NULL},
+        {"magicdec", "snap", NULL}};
     char text_path[512], text[2001];
     for (int i = 0; i < 2000; i++) text[i] = "abc abd acb "[i % 12];
     write_file(temp_path(text_path, "long-text"), text, 2000);
     for (int sampled = 0; sampled < 2; sampled++) {
         result r = run_cli("bench", "magicdec", "-m", tiny_dir, "-f", text_path, "-t", "1", "--batch", "3",
-                           "--context", "230", "--proposer", "sparse,ngram,auto,magicdec", "--selection",
-                           "window,snap,verify", "--budget", "77", "--g", "3", "-n", "40", "--reps", "1",
-                           "--temp", sampled ? "0.5" : "0", "--json", "-");
+                           "--context", "230", "--proposer", "sparse,ngram,draft,auto,magicdec",
+                           "--selection", "window,snap,verify", "--drafting", "single,jacobi",
+                           "--draft-model", tiny_dir, "--draft-window", "60", "--budget", "77", "--g", "3",
+                           "-n", "40", "--reps", "1", "--temp", sampled ? "0.5" : "0", "--json", "-");
         expect_success(&r);
-        expect_magicdec(r.out, wanted, 8, 3);
+        expect_magicdec(r.out, wanted, sizeof wanted / sizeof *wanted, 3);
         free_result(&r);
     }
 }
@@ -1140,7 +1155,7 @@ static void test_bench_magicdec_peer(void **state)
 static void test_bench_magicdec_goes_on(void **state)
 {
     (void)state;
-    static const wanted_result wanted[] = {{"none", NULL}, {"ngram", NULL}};
+    static const wanted_result wanted[] = {{.proposer = "none"}, {.proposer = "ngram"}};
     char prompts[512], done[512];
     size_t size, again;
     static const char

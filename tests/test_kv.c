@@ -3,6 +3,7 @@
 
 #include "kv/kv.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { PAGES = 24, SEQS = 6, HEAD_DIM = 8 };
@@ -45,6 +46,7 @@ static float read_slot(const lf_kv_seq *seq, int pos)
 /* A sequence and what its slots must hold. */
 typedef struct shadow {
     lf_kv_seq *seq;
+    int begin; /* positions before it are forgotten */
     float values[PAGES * LF_PAGE_POS];
 } shadow;
 
@@ -63,6 +65,18 @@ static void extend(shadow *s, int n_reserve, int n_commit, float *next)
     lf_kv_seq_commit(s->seq, n_commit);
 }
 
+/* Forgets some positions, now and then all and more; whole pages before them that nobody shares become free. */
+static void forget(const lf_kv_pool *pool, shadow *s, uint64_t *rng)
+{
+    const int n_free = lf_kv_pool_n_free(pool), len = lf_kv_seq_len(s->seq);
+    const int begin = s->begin + (int)(rng_next(rng) % (uint64_t)(5 * LF_PAGE_POS + 1 - s->begin));
+    lf_kv_seq_forget(s->seq, begin);
+    assert_int_equal(lf_kv_seq_len(s->seq), len > begin ? len : begin);
+    assert_true(lf_kv_pool_n_free(pool) >= n_free);
+    for (int pos = len; pos < begin; pos++) s->values[pos] = NAN;
+    s->begin = begin;
+}
+
 static void test_random_schedule_keeps_the_accounts(void **state)
 {
     (void)state;
@@ -79,15 +93,22 @@ static void test_random_schedule_keeps_the_accounts(void **state)
             shadow *from = &shadows[rng_next(&rng) % SEQS];
             if (action < 5 && from->seq) {
                 assert_ok(lf_kv_seq_fork(&s->seq, from->seq, &err), &err);
+                s->begin = from->begin;
                 memcpy(s->values, from->values, sizeof s->values);
             } else {
                 assert_ok(lf_kv_seq_open(&s->seq, pool, 5 * LF_PAGE_POS, &err), &err);
+                s->begin = 0;
             }
         } else if (action == 0) {
             lf_kv_seq_close(s->seq);
             s->seq = NULL;
         } else if (action == 1) {
-            lf_kv_seq_truncate(s->seq, (int)(rng_next(&rng) % (uint64_t)(lf_kv_seq_len(s->seq) + 1)));
+            const int n = lf_kv_seq_len(s->seq) - s->begin;
+            const int len = rng_next(&rng) % 8 ? s->begin + (int)(rng_next(&rng) % (uint64_t)(n + 1)) : 0;
+            lf_kv_seq_truncate(s->seq, len);
+            if (len == 0) s->begin = 0;
+        } else if (action == 3 && rng_next(&rng) % 4 == 0) {
+            forget(pool, s, &rng);
         } else if (action == 2) {
             lf_kv_pool_shuffle(pool, rng_next(&rng));
         } else {
@@ -99,17 +120,45 @@ static void test_random_schedule_keeps_the_accounts(void **state)
         for (int i = 0; i < SEQS; i++)
             if (shadows[i].seq) open[n_open++] = shadows[i].seq;
         assert_true(lf_kv_pool_check(pool, open, n_open, NULL));
-        if (s->seq && lf_kv_seq_len(s->seq) > 0) {
-            const int pos = (int)(rng_next(&rng) % (uint64_t)lf_kv_seq_len(s->seq));
+        if (s->seq && lf_kv_seq_len(s->seq) > s->begin) {
+            const int pos = s->begin + (int)(rng_next(&rng) % (uint64_t)(lf_kv_seq_len(s->seq) - s->begin));
             assert_true(read_slot(s->seq, pos) == s->values[pos]);
         }
     }
     for (int i = 0; i < SEQS; i++) {
-        for (int pos = 0; shadows[i].seq && pos < lf_kv_seq_len(shadows[i].seq); pos++)
+        for (int pos = shadows[i].begin; shadows[i].seq && pos < lf_kv_seq_len(shadows[i].seq); pos++)
             assert_true(read_slot(shadows[i].seq, pos) == shadows[i].values[pos]);
         lf_kv_seq_close(shadows[i].seq);
     }
     assert_int_equal(lf_kv_pool_n_free(pool), PAGES);
+    lf_kv_pool_free(pool);
+}
+
+/* A window that rolls over a long text holds as many pages as it covers. */
+static void test_forgetting_gives_pages_back(void **state)
+{
+    (void)state;
+    enum { WINDOW = 200, TEXT = 20 * LF_PAGE_POS };
+    lf_kv_pool *pool = make_pool(3);
+    lf_kv_seq *seq;
+    lf_error err;
+    assert_ok(lf_kv_seq_open(&seq, pool, TEXT, &err), &err);
+    lf_kv_seq_forget(seq, 1000); /* begins in the middle */
+    assert_int_equal(lf_kv_seq_len(seq), 1000);
+    assert_int_equal(lf_kv_pool_n_free(pool), 3);
+    for (int len = 1000; len < TEXT; len++) {
+        if (len > 1000 + WINDOW) lf_kv_seq_forget(seq, len - WINDOW);
+        assert_ok(lf_kv_seq_reserve(seq, 1, &err), &err);
+        write_slot(seq, len, (float)len);
+        lf_kv_seq_commit(seq, 1);
+        const lf_kv_seq *const seqs[] = {seq};
+        assert_true(lf_kv_pool_check(pool, seqs, 1, NULL));
+        assert_true(read_slot(seq, len > 1000 + WINDOW ? len - WINDOW : 1000) >= 1000);
+    }
+    lf_kv_seq_truncate(seq, 0);
+    assert_ok(lf_kv_seq_reserve(seq, 3 * LF_PAGE_POS, &err), &err); /* empty, and from the start again */
+    lf_kv_seq_close(seq);
+    assert_int_equal(lf_kv_pool_n_free(pool), 3);
     lf_kv_pool_free(pool);
 }
 
@@ -137,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_schedule_keeps_the_accounts),
+        cmocka_unit_test(test_forgetting_gives_pages_back),
         cmocka_unit_test(test_limits_leave_the_sequence_unchanged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_SEQS = 32, N_OUTPUT = 20, N_SETTINGS = 6, N_PROMPT_MAX = 300, N_TOP = 3 };
+enum { N_SEQS = 32, N_OUTPUT = 20, N_SETTINGS = 6, N_PROMPT_MAX = 300, N_TOP = 3, DRAFT_WINDOW = 40 };
 
 /* ---- what is compared ---- */
 
@@ -146,8 +146,23 @@ typedef struct bench {
     lf_picker *picker;
     lf_proposer *proposers[LF_PROPOSER_COUNT];
     lf_cost cost;
+    lf_draft_env draft; /* the model drafts for itself, over a window */
+    lf_cost draft_cost;
     lf_proposer guesser; /* the test's own */
 } bench;
+
+static void open_draft(bench *b, const conditions *c, int logits_max)
+{
+    lf_error err;
+    b->draft = (lf_draft_env){.rows_max = c->rows_max, .window = DRAFT_WINDOW, .cost = &b->draft_cost};
+    assert_ok(lf_kv_pool_create(&b->draft.pool, &b->shape,
+                                c->n_seqs * lf_draft_pages(DRAFT_WINDOW, N_PROMPT_MAX + N_OUTPUT), &err),
+              &err);
+    lf_kv_pool_shuffle(b->draft.pool, c->seed + 1);
+    assert_ok(lf_forward_create(&b->draft.forward, b->model, b->kernels, b->threads, &b->shape.layout,
+                                c->rows_max, logits_max, &err),
+              &err);
+}
 
 static void open_bench(bench *b, const lf_model *m, const lf_kernels *k, lf_dtype kv_dtype,
                        const conditions *c, const round_fns *fns)
@@ -167,13 +182,15 @@ static void open_bench(bench *b, const lf_model *m, const lf_kernels *k, lf_dtyp
         &err);
     assert_ok(fns->create(&b->round, b->forward, &m->config, c->n_seqs, c->rows_max, logits_max, &err), &err);
     assert_ok(lf_picker_create(&b->picker, m->config.n_vocab, &err), &err);
+    open_draft(b, c, logits_max);
     const lf_proposer_env env = {.forward = b->forward,
                                  .config = &m->config,
                                  .threads = b->threads,
                                  .n_ctx = N_PROMPT_MAX + N_OUTPUT,
                                  .seqs_max = c->n_seqs,
-                                 .pool = b->pool,
                                  .rows_max = logits_max,
+                                 .draft = &b->draft,
+                                 .pool = b->pool,
                                  .cost = &b->cost,
                                  .profile_seconds = 1e-4};
     for (int i = 0; i < LF_PROPOSER_COUNT; i++)
@@ -186,6 +203,8 @@ static void close_bench(bench *b, const round_fns *fns)
     for (int i = 0; i < LF_PROPOSER_COUNT; i++) lf_proposer_close(b->proposers[i]);
     fns->free(b->round);
     lf_forward_free(b->forward);
+    lf_forward_free(b->draft.forward);
+    lf_kv_pool_free(b->draft.pool);
     lf_threads_free(b->threads);
     lf_prefix_free(b->prefix);
     lf_picker_free(b->picker);
@@ -216,6 +235,7 @@ static void start_runner(runner *r, bench *b, const expected *want, const condit
     assert_ok(lf_kv_seq_open(&seq->kv, b->pool, seq->len_max, &err), &err);
     seq->selection = (lf_selection)(rng_next(rng) % LF_SELECT_COUNT);
     seq->sparse_budget = 64 + (int)(rng_next(rng) % 80);
+    seq->drafting = (lf_drafting)(rng_next(rng) % LF_DRAFTING_COUNT);
     const int proposer = c->mixed ? (int)(rng_next(rng) % (N_PROPOSERS + 1)) - 1 : c->proposer;
     if (proposer != NO_PROPOSER) {
         seq->proposer = proposer == GUESSER ? &b->guesser : b->proposers[proposer];
@@ -236,13 +256,17 @@ static void end_runner(runner *r, const bench *b, const conditions *c)
 
 static void check_pages(const bench *b, runner *runners, int n)
 {
-    const lf_kv_seq *open[N_SEQS];
+    const lf_kv_seq *open[N_SEQS], *drafting[N_SEQS];
     int32_t refs[N_SEQS * 5 + 4] = {0};
-    int n_open = 0;
-    for (int i = 0; i < n; i++)
-        if (runners[i].started && !runners[i].done) open[n_open++] = runners[i].seq.kv;
+    int n_open = 0, n_drafting = 0;
+    for (int i = 0; i < n; i++) {
+        if (!runners[i].started || runners[i].done) continue;
+        open[n_open++] = runners[i].seq.kv;
+        if (runners[i].seq.draft_kv) drafting[n_drafting++] = runners[i].seq.draft_kv;
+    }
     lf_prefix_count_refs(b->prefix, refs);
     assert_true(lf_kv_pool_check(b->pool, open, n_open, refs));
+    assert_true(lf_kv_pool_check(b->draft.pool, drafting, n_drafting, NULL));
 }
 
 /* Runs every sequence of want (n), joining at random, and gives the outputs. */

@@ -478,7 +478,10 @@ static void test_bad_parameters(void **state)
     EXPECT_REFUSED(p.n_ids = 0, "prompt: found no tokens");
     EXPECT_REFUSED(p.n_predict = -2, "n_predict: found -2");
     EXPECT_REFUSED(p.proposer = "magic",
-                   "proposer: found \"magic\", expected none, ngram, jacobi, sparse or auto");
+                   "proposer: found \"magic\", expected none, ngram, jacobi, sparse, draft or auto");
+    EXPECT_REFUSED(p.proposer = "draft",
+                   "proposer: found \"draft\", but the engine was opened without a draft model");
+    EXPECT_REFUSED(p.drafting = "double", "drafting: found \"double\", expected single or jacobi");
     EXPECT_REFUSED(p.proposer = NULL, "proposer: found \"\"");
     EXPECT_REFUSED(p.draft_max = 65, "draft_max: found 65, expected 0 to 64");
     EXPECT_REFUSED(p.n_top = 21, "n_top: found 21");

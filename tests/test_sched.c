@@ -16,7 +16,7 @@ enum { N_VOCAB = 40, N_CTX = 600, PROMPT_MAX = 420, OUTPUT_MAX = 140, N_CASES = 
 static char *temp_dir;
 static char model_path[512];
 
-static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "auto"};
+static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "draft", "auto"};
 enum { N_PROPOSERS = sizeof proposers / sizeof *proposers };
 
 /* ---- what is asked and what must come out ---- */
@@ -43,6 +43,8 @@ static lf_engine_params engine_params(int n_seqs, int n_pages)
     p.n_pages = n_pages;
     p.n_threads = 1;
     p.batch_rows = 64;
+    p.draft_path = model_path; /* drafts for itself, over a window */
+    p.draft_window = 70;
     return p;
 }
 
@@ -187,16 +189,19 @@ static int tear_down(void **state)
 
 static void check_pages(const lf_engine *e)
 {
-    const lf_kv_seq *seqs[256];
-    int n = 0, n_jobs = 0;
+    const lf_kv_seq *seqs[256], *drafts[256];
+    int n = 0, n_drafts = 0, n_jobs = 0;
     int32_t *refs = calloc((size_t)lf_kv_pool_n_pages(e->pool), sizeof *refs);
     for (const lf_job *job = lf_sched_first(e->sched); job; job = job->next, n_jobs++) {
         assert_true(job->active == (job->seq->kv != NULL));
         assert_true(!job->reader || (job->reader->active && !job->active));
+        assert_true(job->active || !job->seq->draft_kv);
         if (job->active) seqs[n++] = job->seq->kv;
+        if (job->seq->draft_kv) drafts[n_drafts++] = job->seq->draft_kv;
     }
     lf_prefix_count_refs(e->prefix, refs);
     assert_true(lf_kv_pool_check(e->pool, seqs, n, refs));
+    assert_true(lf_kv_pool_check(e->draft.pool, drafts, n_drafts, NULL));
     const lf_engine_stats stats = stats_of(e);
     assert_int_equal(stats.active, n);
     assert_int_equal(stats.queued, n_jobs - n);
@@ -321,6 +326,7 @@ static void run_load(int n_seqs, int n_pages, int n_steps, uint64_t rng, int64_t
             c->ask = &asks[rng_next(&rng) % N_CASES];
             lf_request_params p = request_params(c->ask, proposers[rng_next(&rng) % N_PROPOSERS]);
             p.draft_max = 1 + (int)(rng_next(&rng) % 16);
+            p.drafting = rng_next(&rng) % 2 ? "jacobi" : "single";
             p.no_prefix_cache = rng_next(&rng) % 8 == 0;
             submit(&c->request, e, &p);
         } else if (c->request && action == 0) {

@@ -19,10 +19,11 @@ enum {
     FIRST_CONTINUED = 48,
     N_OUTPUT = 60,
     ROWS_MAX = 56,
+    DRAFT_WINDOW = 40,
     N_STEPS = TESTS_SHORT ? 4000 : 100000,
 };
 
-static const char *const proposer_names[] = {"ngram", "jacobi", "sparse", "auto"};
+static const char *const proposer_names[] = {"ngram", "jacobi", "sparse", "draft", "auto"};
 enum { N_PROPOSERS = sizeof proposer_names / sizeof *proposer_names };
 
 /* A prompt, and what plain decoding makes of it: n_output tokens, to the end of the context at most. */
@@ -53,7 +54,8 @@ typedef struct world {
     lf_forward *forward;
     lf_round *round;
     lf_prefix *prefix;
-    lf_cost cost;
+    lf_cost cost, draft_cost;
+    lf_draft_env draft; /* the model drafts for itself, over a window */
     lf_proposer *proposers[N_PROPOSERS];
     kind kinds[N_KINDS];
     slot slots[N_SLOTS];
@@ -102,6 +104,18 @@ static void continue_kind(kind *k, const kind *before)
     k->n_prompt = before->n_prompt + n;
 }
 
+static void open_draft(world *w, const lf_kv_shape *shape, uint64_t seed)
+{
+    lf_error err;
+    w->draft = (lf_draft_env){.rows_max = ROWS_MAX, .window = DRAFT_WINDOW, .cost = &w->draft_cost};
+    assert_ok(lf_kv_pool_create(&w->draft.pool, shape, N_SLOTS * lf_draft_pages(DRAFT_WINDOW, N_CTX), &err),
+              &err);
+    lf_kv_pool_shuffle(w->draft.pool, seed + 1);
+    assert_ok(lf_forward_create(&w->draft.forward, &w->model, &w->kernels, w->threads, &shape->layout,
+                                ROWS_MAX, ROWS_MAX, &err),
+              &err);
+}
+
 static void open_world(world *w, uint64_t seed)
 {
     lf_error err;
@@ -132,16 +146,18 @@ static void open_world(world *w, uint64_t seed)
               &err);
     assert_ok(lf_round_create(&w->round, w->forward, &w->model.config, N_SLOTS, ROWS_MAX, ROWS_MAX, &err),
               &err);
+    open_draft(w, &shape, seed);
     const lf_proposer_env env = {.forward = w->forward,
                                  .config = &w->model.config,
                                  .threads = w->threads,
                                  .n_ctx = N_CTX,
                                  .seqs_max = N_SLOTS,
-                                 .pool = w->pool,
                                  .rows_max = ROWS_MAX,
+                                 .draft = &w->draft,
+                                 .pool = w->pool,
                                  .cost = &w->cost,
                                  .profile_seconds = 1e-4};
-    w->cost = everything_pays;
+    w->cost = w->draft_cost = everything_pays;
     for (int i = 0; i < N_PROPOSERS; i++)
         assert_ok(lf_proposer_open(&w->proposers[i], lf_proposer_find(proposer_names[i]), &env, &err), &err);
     for (int i = 0; i < N_KINDS; i++) make_kind(w, i);
@@ -152,6 +168,8 @@ static void close_world(world *w)
     for (int i = 0; i < N_PROPOSERS; i++) lf_proposer_close(w->proposers[i]);
     lf_round_free(w->round);
     lf_forward_free(w->forward);
+    lf_forward_free(w->draft.forward);
+    lf_kv_pool_free(w->draft.pool);
     lf_threads_free(w->threads);
     lf_prefix_free(w->prefix);
     lf_kv_pool_free(w->pool);
@@ -160,13 +178,16 @@ static void close_world(world *w)
 
 static void check_pages(const world *w)
 {
-    const lf_kv_seq *open[N_SLOTS];
+    const lf_kv_seq *open[N_SLOTS], *drafts[N_SLOTS];
     int32_t refs[N_PAGES] = {0};
-    int n = 0;
-    for (int i = 0; i < N_SLOTS; i++)
+    int n = 0, n_drafts = 0;
+    for (int i = 0; i < N_SLOTS; i++) {
         if (w->slots[i].used) open[n++] = w->slots[i].seq.kv;
+        if (w->slots[i].seq.draft_kv) drafts[n_drafts++] = w->slots[i].seq.draft_kv;
+    }
     lf_prefix_count_refs(w->prefix, refs);
     assert_true(lf_kv_pool_check(w->pool, open, n, refs));
+    assert_true(lf_kv_pool_check(w->draft.pool, drafts, n_drafts, NULL));
 }
 
 /* ---- sequences ---- */
@@ -213,6 +234,7 @@ static void join(world *w, slot *s)
     seq->draft_max = widths[draw(w, 8)];
     seq->selection = (lf_selection)draw(w, LF_SELECT_COUNT);
     seq->sparse_budget = 16 + draw(w, 200);
+    seq->drafting = (lf_drafting)draw(w, LF_DRAFTING_COUNT);
     if (draw(w, 4) == 0) seq->prediction = s->kind->output, seq->n_prediction = s->kind->n_output;
     if (s->proposer >= 0) {
         lf_proposer *p = w->proposers[s->proposer];
@@ -281,7 +303,7 @@ static void make_room(world *w)
 
 static void step(world *w)
 {
-    w->cost = everything_pays;
+    w->cost = w->draft_cost = everything_pays;
     lf_error err;
     lf_step done;
     lf_status status;

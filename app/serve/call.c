@@ -274,11 +274,9 @@ static bool read_speculative_member(serve_call *call, const char *key, const jso
         const char *key;
         size_t offset;
         bool is_name;
-    } members[] = {{"proposer", PARAM(proposer), true},
-                   {"selection", PARAM(selection), true},
-                   {"draft_max", PARAM(draft_max), false},
-                   {"n_max", PARAM(draft_max), false},
-                   {"budget", PARAM(sparse_budget), false}};
+    } members[] = {{"proposer", PARAM(proposer), true},   {"drafting", PARAM(drafting), true},
+                   {"selection", PARAM(selection), true}, {"draft_max", PARAM(draft_max), false},
+                   {"n_max", PARAM(draft_max), false},    {"budget", PARAM(sparse_budget), false}};
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         if (strcmp(key, members[i].key) != 0) continue;
         void *at = (char *)call + members[i].offset;
@@ -293,9 +291,9 @@ static bool read_speculative_member(serve_call *call, const char *key, const jso
         *(int *)at = (int)n;
         return true;
     }
-    return serve_refuse(e, "speculative",
-                        "speculative: found \"%.40s\", expected proposer, draft_max, selection or budget",
-                        key);
+    return serve_refuse(
+        e, "speculative",
+        "speculative: found \"%.40s\", expected proposer, drafting, draft_max, selection or budget", key);
 }
 
 /* false: plain decoding. An object: how. What comes out is the same. */

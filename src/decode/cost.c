@@ -48,19 +48,19 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
 {
     lf_status status = LF_OK;
     measuring m = {.forward = forward, .end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9)};
-    const int n_free = lf_kv_pool_n_free(pool);
-    const int n = n_free > n_ctx / LF_PAGE_POS ? n_ctx : n_free * LF_PAGE_POS;
-    const int rows = rows_max < n / 2 ? rows_max : n / 2;
-    const int depth = n - rows < DEPTH ? n - rows : DEPTH;
+    const int rows = rows_max < n_ctx / 2 ? rows_max : n_ctx / 2;
+    const int depth = n_ctx - rows < DEPTH ? n_ctx - rows : DEPTH;
+    const int n_pages = (depth + rows + LF_PAGE_POS - 1) / LF_PAGE_POS;
+    lf_kv_pool *own = NULL;
     *out = (lf_cost){.target = 1.0, .draft = 1.0};
-    if (n_free == 0)
-        return lf_fail(err, LF_ELIMIT, "KV cache: found no free page, expected one to measure passes on");
-    if (n == 1) { /* no candidate fits the context: there is nothing to choose */
+    if (n_ctx == 1) { /* no candidate fits the context: there is nothing to choose */
         out->n_pass = out->n_attend = 1;
         out->pass[0] = seconds_max;
         return LF_OK;
     }
-    LF_TRY(lf_kv_seq_open(&m.seq, pool, n_ctx, err));
+    if (lf_kv_pool_n_free(pool) < n_pages)
+        LF_TRY(lf_kv_pool_create(&own, lf_kv_pool_shape(pool), n_pages, err));
+    LF_TRY(lf_kv_seq_open(&m.seq, own ? own : pool, n_ctx, err));
     LF_TRY(lf_kv_seq_reserve(m.seq, depth + rows, err));
     (void)time_pass(&m, 1); /* wakes everything up */
     out->n_pass = measure_points(&m, out->pass, rows);
@@ -71,6 +71,7 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
         out->attend[i] = fmax(out->attend[i] - lf_cost_pass(out, 1 << i), 0.0) / depth;
 done:
     lf_kv_seq_close(m.seq);
+    lf_kv_pool_free(own);
     return status;
 }
 
@@ -119,7 +120,7 @@ void lf_cost_correct(double *factor, double expected, double seconds)
 
 /* Adds a candidate wherever that is worth more than `rate` tokens a second, place by place: the chance that it is right against the
  * seconds that it and its row of a draft pass take, and all of a place together against what that pass takes anyway. */
-static void choose(const lf_cost *c, lf_cost_seq *seqs, int n, int other_rows, double rate)
+static void choose(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows, double rate)
 {
     int rows = n + other_rows;
     for (int i = 0; i < n; i++) seqs[i].g = 0;
@@ -129,8 +130,8 @@ static void choose(const lf_cost *c, lf_cost_seq *seqs, int n, int other_rows, d
         for (int i = 0; i < n; i++) {
             lf_cost_seq *s = &seqs[i];
             if (s->g != place - 1 || s->g_max < place) continue;
-            const double row = lf_cost_pass(c, n_here + 2) - lf_cost_pass(c, n_here + 1);
-            const double draft = c->draft * (lf_cost_attend(c, 1) * s->draft_len + row);
+            const double row = lf_cost_pass(by, n_here + 2) - lf_cost_pass(by, n_here + 1);
+            const double draft = by->draft * (lf_cost_attend(by, 1) * s->draft_len + row);
             const double worth = pow(s->acceptance, place) -
                                  rate * (draft + lf_cost_of_candidate(c, rows + n_here, place, s->len));
             if (worth <= 0.0) continue;
@@ -139,7 +140,7 @@ static void choose(const lf_cost *c, lf_cost_seq *seqs, int n, int other_rows, d
             n_here++;
         }
         /* the first row has paid for itself, too: what is left of a draft pass is what no row makes more of */
-        if (n_here > 0 && gain > rate * c->draft * (2 * lf_cost_pass(c, 1) - lf_cost_pass(c, 2))) {
+        if (n_here > 0 && gain > rate * by->draft * (2 * lf_cost_pass(by, 1) - lf_cost_pass(by, 2))) {
             rows += n_here;
             continue;
         }
@@ -149,42 +150,71 @@ static void choose(const lf_cost *c, lf_cost_seq *seqs, int n, int other_rows, d
     }
 }
 
-/* Tokens per second of the g that the sequences have. */
-static double rate_of(const lf_cost *c, const lf_cost_seq *seqs, int n, int other_rows)
+static int most_candidates(const lf_cost_seq *seqs, int n)
 {
-    double tokens = 0.0, attend = 0.0, draft = 0.0;
-    int rows = other_rows, g_most = 0;
+    int g = 0;
+    for (int i = 0; i < n; i++) g = seqs[i].g > g ? seqs[i].g : g;
+    return g;
+}
+
+double lf_cost_of_draft(const lf_cost *by, const lf_cost_seq *seqs, int n)
+{
+    const int g_most = most_candidates(seqs, n);
+    double seconds = 0.0;
+    for (int i = 0; i < n; i++) seconds += seqs[i].g * lf_cost_attend(by, 1) * seqs[i].draft_len;
+    for (int place = 1; place <= g_most; place++) {
+        int n_here = 0;
+        for (int i = 0; i < n; i++) n_here += seqs[i].g >= place;
+        seconds += lf_cost_pass(by, n_here);
+    }
+    return by->draft * seconds;
+}
+
+double lf_cost_of_jacobi_draft(const lf_cost *by, const lf_cost_seq *seqs, int n, double tokens_per_pass)
+{
+    const int g_most = most_candidates(seqs, n);
+    double seconds = 0.0;
+    for (double settled = 0.0; settled < g_most; settled += tokens_per_pass) {
+        int rows = 0;
+        for (int i = 0; i < n; i++) {
+            const int own = (int)ceil(fmax(seqs[i].g - settled, 0.0));
+            seconds += lf_cost_attend(by, own) * seqs[i].draft_len;
+            rows += own;
+        }
+        seconds += lf_cost_pass(by, rows);
+    }
+    return by->draft * seconds;
+}
+
+/* Tokens per second of the g that the sequences have. */
+static double rate_of(const lf_cost *c, const lf_cost *by, const lf_cost_seq *seqs, int n, int other_rows)
+{
+    double tokens = 0.0, attend = 0.0;
+    int rows = other_rows;
     for (int i = 0; i < n; i++) {
         for (int j = 0; j <= seqs[i].g; j++) tokens += pow(seqs[i].acceptance, j);
         rows += 1 + seqs[i].g;
         attend += lf_cost_attend(c, 1 + seqs[i].g) * seqs[i].len;
-        draft += seqs[i].g * lf_cost_attend(c, 1) * seqs[i].draft_len;
-        if (seqs[i].g > g_most) g_most = seqs[i].g;
     }
-    for (int place = 1; place <= g_most; place++) {
-        int n_here = 0;
-        for (int i = 0; i < n; i++) n_here += seqs[i].g >= place;
-        draft += lf_cost_pass(c, n_here);
-    }
-    return tokens / (c->target * (lf_cost_pass(c, rows) + attend) + c->draft * draft);
+    return tokens / (c->target * (lf_cost_pass(c, rows) + attend) + lf_cost_of_draft(by, seqs, n));
 }
 
 /* Dinkelbach's method for the largest ratio of tokens to seconds: what is best at a rate gives a better rate, until none does. */
-double lf_cost_plan(const lf_cost *c, lf_cost_seq *seqs, int n, int other_rows)
+double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows)
 {
     enum { ROUNDS = 5 };
     static const double worthwhile = 1.03; /* predictions are not better than that */
     for (int i = 0; i < n; i++) seqs[i].g = 0;
-    const double plain = rate_of(c, seqs, n, other_rows);
+    const double plain = rate_of(c, by, seqs, n, other_rows);
     double rate = plain;
     for (int i = 0; i < ROUNDS; i++) {
-        choose(c, seqs, n, other_rows, rate);
-        const double better = rate_of(c, seqs, n, other_rows);
+        choose(c, by, seqs, n, other_rows, rate);
+        const double better = rate_of(c, by, seqs, n, other_rows);
         if (better <= rate * 1.001) break;
         rate = better;
     }
-    choose(c, seqs, n, other_rows, rate);
-    rate = rate_of(c, seqs, n, other_rows);
+    choose(c, by, seqs, n, other_rows, rate);
+    rate = rate_of(c, by, seqs, n, other_rows);
     if (rate >= plain * worthwhile) return rate;
     for (int i = 0; i < n; i++) seqs[i].g = 0;
     return plain;

@@ -22,19 +22,19 @@ typedef struct lf_cost {
     double target, draft;          /* how much longer passes really take: 1 at first */
 } lf_cost;
 
-/* Measures both on the forward, for passes of up to rows_max rows that all want logits, with a sequence of the pool's of up to n_ctx
- * positions, or as many as it has free pages for. Takes about seconds_max at most: what then is missing is extrapolated. LF_ELIMIT
- * (the pool has no free page), LF_ENOMEM; *out is then not known. */
+/* Measures both on the forward, for passes of up to rows_max rows that all want logits, with a sequence of up to n_ctx positions: in
+ * the pool, or, where that has too few free pages, in a cache of the same shape for as long as it takes. That is seconds_max at
+ * most, about: what then is missing is extrapolated. LF_ENOMEM; *out is then not known. */
 lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, int rows_max, int n_ctx,
                           double seconds_max, lf_error *err);
 
 /* Whether it was measured, or read; a zeroed cost is not. */
 bool lf_cost_is_known(const lf_cost *c);
 
-/* The measured points as lines of text, and the way back, uncorrected. Writing: false without memory. Reading: false, and *out as it
- * was, for any text that was not written so. */
+/* The measured points as lines of text, and the way back, uncorrected. Writing: false without memory. Reading: returns what follows
+ * in the text; NULL, and *out as it was, when it does not begin with what was written so. */
 bool lf_cost_write(const lf_cost *c, lf_bytes *out);
-bool lf_cost_read(lf_cost *out, const char *text);
+const char *lf_cost_read(lf_cost *out, const char *text);
 
 /* Between the points the functions are lines; past the last they go on. rows >= 0. */
 double lf_cost_pass(const lf_cost *c, int rows);
@@ -50,8 +50,14 @@ typedef struct lf_cost_seq {
 } lf_cost_seq;
 
 /* Chooses the g of each sequence (n) so that tokens per second are the most, where candidates are drafted by passes for all
- * sequences together, one for each place. other_rows ride in the verify pass in any case. Returns the tokens per second expected. */
-double lf_cost_plan(const lf_cost *c, lf_cost_seq *seqs, int n, int other_rows);
+ * sequences together, one for each place. `by` is the cost of what drafts: c for the target itself. other_rows ride in the verify
+ * pass in any case. Returns the tokens per second expected. */
+double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows);
+
+/* The seconds of drafting the g of each sequence (n): by single passes, one for each place; or by Jacobi iterations that settle so
+ * many candidates in a pass (decode/drafting.h). */
+double lf_cost_of_draft(const lf_cost *by, const lf_cost_seq *seqs, int n);
+double lf_cost_of_jacobi_draft(const lf_cost *by, const lf_cost_seq *seqs, int n, double tokens_per_pass);
 
 /* What verifying one more candidate of a sequence costs in seconds, at `rows` rows of the pass and `own` of the sequence. */
 double lf_cost_of_candidate(const lf_cost *c, int rows, int own, int len);

@@ -33,12 +33,12 @@ static const char *read_points(double points[LF_COST_POINTS], int *n, const char
     return *n > 0 && *text == '\n' ? text + 1 : NULL;
 }
 
-bool lf_cost_read(lf_cost *out, const char *text)
+const char *lf_cost_read(lf_cost *out, const char *text)
 {
     lf_cost c = {.target = 1.0, .draft = 1.0};
     text = read_points(c.pass, &c.n_pass, text, "pass");
     if (text) text = read_points(c.attend, &c.n_attend, text, "attend");
-    if (!text || *text != '\0' || !(c.pass[0] > 0.0)) return false;
+    if (!text || !(c.pass[0] > 0.0)) return NULL;
     *out = c;
-    return true;
+    return text;
 }

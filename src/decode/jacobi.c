@@ -5,16 +5,15 @@
  *
  * The pass that confirms a guess is the pass that moves on, so no pass is spent on confirming only (CLLM's reference code
  * has one such pass a block and does not count it). */
-#include "decode/fill.h"
+#include "decode/guesses.h"
 #include "decode/proposer.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct state {
-    lf_ngram_index index; /* of the sequence's tokens: fills new positions */
-    int n_guesses;        /* picks kept from the last pass; those filled in later are not among them */
-    int32_t guesses[LF_DRAFT_MAX];
-    int ages[LF_DRAFT_MAX]; /* (n_guesses) passes in a row that picked this guess for its position */
+    lf_guesses guesses;     /* picks kept from the last pass, and what fills up behind them */
+    int ages[LF_DRAFT_MAX]; /* (guesses.n) passes in a row that picked this guess for its position */
 } state;
 
 static void detach(lf_proposer *self, lf_seq *seq)
@@ -22,7 +21,7 @@ static void detach(lf_proposer *self, lf_seq *seq)
     (void)self;
     state *s = seq->proposer_state;
     if (!s) return;
-    lf_ngram_index_free(&s->index);
+    lf_guesses_free(&s->guesses);
     free(s);
     seq->proposer_state = NULL;
 }
@@ -32,7 +31,7 @@ static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
     state *s = calloc(1, sizeof *s);
     seq->proposer_state = s;
     if (!s) return lf_fail_memory(err, "a Jacobi proposer", sizeof *s);
-    const lf_status status = lf_ngram_index_init(&s->index, seq->len_max, err);
+    const lf_status status = lf_guesses_init(&s->guesses, seq->len_max, err);
     if (status != LF_OK) detach(self, seq);
     return status;
 }
@@ -40,13 +39,9 @@ static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
 static void propose_one(lf_seq *seq)
 {
     state *s = seq->proposer_state;
-    int32_t *ids = seq->tokens.data;
-    const int n = (int)seq->tokens.len;
-    lf_ngram_index_update(&s->index, ids, n);
-    for (int i = 0; i < seq->n_wanted; i++) {
-        const int32_t id = i < s->n_guesses ? s->guesses[i] : lf_fill_token(&s->index, ids, n, n + i, 0);
-        seq->candidates[i] = ids[n + i] = id; /* past the end of tokens there is room for candidates */
-    }
+    lf_guesses_fill(&s->guesses, seq, seq->n_wanted);
+    memcpy(seq->candidates, seq->tokens.data + seq->tokens.len,
+           (size_t)seq->n_wanted * sizeof *seq->candidates);
     seq->n_candidates = seq->n_wanted;
 }
 
@@ -62,27 +57,23 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
 static void count(lf_seq *seq, const state *s, const lf_verdict *v)
 {
     int n_known = 0;
-    while (n_known < v->n_emitted && n_known < s->n_guesses && s->guesses[n_known] == v->picks[n_known])
+    const lf_guesses *g = &s->guesses;
+    while (n_known < v->n_emitted && n_known < g->n && g->ids[n_known] == v->picks[n_known])
         seq->stationary += s->ages[n_known++] > 1;
     seq->confirming = n_known == v->n_emitted;
 }
 
-/* Keeps the picks behind the first wrong guess, up to one that is no token: behind a wrong guess a grammar may allow
- * nothing. */
+/* Keeps the picks behind the first wrong guess. */
 static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 {
     (void)self;
     state *s = seq->proposer_state;
+    const lf_guesses *g = &s->guesses;
     count(seq, s, v);
-    const int n_old = s->n_guesses;
-    s->n_guesses = 0;
-    /* `at` is where a position stood in the old window; it is read before it is overwritten, since i < at */
-    for (int i = 0, at = v->n_accepted + 1; at < v->n_picks && v->picks[at] >= 0; i++, at++) {
-        const bool same = at < n_old && s->guesses[at] == v->picks[at];
-        s->ages[i] = same ? s->ages[at] + 1 : 1;
-        s->guesses[i] = v->picks[at];
-        s->n_guesses++;
-    }
+    /* `at` is where a position stood in the old window; its age is read before it is overwritten, since i < at */
+    for (int i = 0, at = v->n_accepted + 1; at < v->n_picks; i++, at++)
+        s->ages[i] = at < g->n && g->ids[at] == v->picks[at] ? s->ages[at] + 1 : 1;
+    lf_guesses_keep(&s->guesses, v->picks + v->n_accepted + 1, v->n_picks - v->n_accepted - 1);
 }
 
 const lf_proposer_ops lf_proposer_jacobi = {.name = "jacobi",

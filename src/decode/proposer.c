@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const lf_proposer_ops *const all[LF_PROPOSER_COUNT] = {&lf_proposer_ngram, &lf_proposer_jacobi,
-                                                              &lf_proposer_sparse, &lf_proposer_auto};
+static const lf_proposer_ops *const all[LF_PROPOSER_COUNT] = {
+    &lf_proposer_ngram, &lf_proposer_jacobi, &lf_proposer_sparse, &lf_proposer_draft, &lf_proposer_auto};
 
 int lf_proposer_find(const char *name)
 {

@@ -17,7 +17,15 @@ typedef enum lf_selection {
     LF_SELECT_COUNT
 } lf_selection;
 
+/* How the proposers `sparse` and `draft` find a sequence's candidates (decode/drafting.h): the same ones. */
+typedef enum lf_drafting {
+    LF_DRAFTING_SINGLE, /* one a pass */
+    LF_DRAFTING_JACOBI, /* by Jacobi iterations: fewer passes, of more rows */
+    LF_DRAFTING_COUNT
+} lf_drafting;
+
 typedef struct lf_seq lf_seq;
+typedef struct lf_guesses lf_guesses;
 typedef struct lf_proposer lf_proposer;
 
 /* Called for each token of the output in order. logits (n_vocab) are those it was picked from; `proposed` tells an accepted
@@ -64,6 +72,10 @@ struct lf_seq {
     int32_t candidates[LF_DRAFT_MAX];
     lf_seq_step step;
 
+    lf_drafting drafting;
+    lf_guesses *guesses; /* where its Jacobi iterations start; the proposer's, NULL with LF_DRAFTING_SINGLE */
+    /* Of the draft proposer: its cache, of which what it has read of tokens that stand is committed; NULL: without it. */
+    lf_kv_seq *draft_kv;
     lf_selection selection; /* of the sparse proposer */
     int sparse_budget;      /* positions that it drafts over; 0: its own choice */
     float *
@@ -73,9 +85,10 @@ struct lf_seq {
     bool finished; /* emit said so, len_max is reached, or the logits were not finite */
     bool not_finite;
 
-    int passes;   /* target passes that emitted tokens of this sequence */
-    int proposed; /* candidates verified */
-    int accepted; /* candidates equal to their picks and emitted */
+    int passes;       /* target passes that emitted tokens of this sequence */
+    int draft_passes; /* passes that drafted candidates of this sequence */
+    int proposed;     /* candidates verified */
+    int accepted;     /* candidates equal to their picks and emitted */
     /* As CLLM counts (arXiv 2403.00835, section 4.2, and its evaluation code); by the jacobi proposer. A pass makes a state: the
      * tokens before it and its picks. A token is stationary if it was right in a state whose prefix was still wrong, and
      * stayed right until the right prefix reached it. */

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum { NO_PAGE = -1 };
+
 struct lf_kv_pool {
     lf_kv_shape shape;
     size_t page_bytes;
@@ -23,13 +25,24 @@ struct lf_kv_pool {
 struct lf_kv_seq {
     lf_kv_pool *pool;
     int n_ctx, len;
+    int begin; /* positions before it are forgotten */
     int n_pages;
-    int32_t pages[]; /* (ceil(n_ctx / LF_PAGE_POS)), n_pages of them in use */
+    int32_t pages[]; /* (ceil(n_ctx / LF_PAGE_POS)), n_pages of them in use; NO_PAGE where all is forgotten */
 };
 
 static int pages_for(int n_pos)
 {
     return (n_pos + LF_PAGE_POS - 1) / LF_PAGE_POS;
+}
+
+/* Whether the pages of a sequence are those that rule 3 asks for. */
+static bool has_its_pages(const lf_kv_seq *seq)
+{
+    if (seq->len > seq->n_ctx || seq->begin > seq->len) return false;
+    if (seq->begin < seq->len && pages_for(seq->len) > seq->n_pages) return false;
+    for (int i = 0; i < seq->n_pages; i++)
+        if ((seq->pages[i] == NO_PAGE) != (i < seq->begin / LF_PAGE_POS)) return false;
+    return true;
 }
 
 /* ---- pool ---- */
@@ -128,8 +141,9 @@ bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int 
     bool ok = n_refs != NULL;
     for (int i = 0; ok && other_refs && i < pool->n_pages; i++) n_refs[i] = other_refs[i];
     for (int i = 0; ok && i < n_seqs; i++) {
-        ok = pages_for(seqs[i]->len) <= seqs[i]->n_pages && seqs[i]->len <= seqs[i]->n_ctx;
-        for (int j = 0; j < seqs[i]->n_pages; j++) n_refs[seqs[i]->pages[j]]++;
+        ok = has_its_pages(seqs[i]);
+        for (int j = seqs[i]->begin / LF_PAGE_POS; ok && j < seqs[i]->n_pages; j++)
+            n_refs[seqs[i]->pages[j]]++;
     }
     ok = ok && memcmp(n_refs, pool->n_refs, (size_t)pool->n_pages * sizeof *n_refs) == 0;
     int n_unused = 0, n_idle = 0;
@@ -207,13 +221,13 @@ void lf_kv_seq_close(lf_kv_seq *seq)
 
 void lf_kv_seq_share(lf_kv_seq *seq, const lf_kv_seq *from, int n)
 {
-    assert(seq->pool == from->pool && seq->n_pages == 0 && n >= 0 && n <= from->len && n <= seq->n_ctx);
+    assert(seq->pool == from->pool && seq->n_pages == 0 && n >= from->begin && n <= from->len &&
+           n <= seq->n_ctx);
     seq->len = n;
-    seq->n_pages = pages_for(n);
-    for (int i = 0; i < seq->n_pages; i++) {
-        seq->pages[i] = from->pages[i];
-        lf_kv_page_ref(seq->pool, seq->pages[i]);
-    }
+    seq->begin = from->begin;
+    seq->n_pages = n > from->begin ? pages_for(n) : from->begin / LF_PAGE_POS;
+    memcpy(seq->pages, from->pages, (size_t)seq->n_pages * sizeof *seq->pages);
+    for (int i = seq->begin / LF_PAGE_POS; i < seq->n_pages; i++) lf_kv_page_ref(seq->pool, seq->pages[i]);
 }
 
 lf_status lf_kv_seq_fork(lf_kv_seq **out, lf_kv_seq *seq, lf_error *err)
@@ -267,21 +281,36 @@ lf_status lf_kv_seq_reserve(lf_kv_seq *seq, int n, lf_error *err)
 
 void lf_kv_seq_commit(lf_kv_seq *seq, int n)
 {
-    assert(n >= 0 && pages_for(seq->len + n) <= seq->n_pages);
+    assert(n == 0 || (n > 0 && pages_for(seq->len + n) <= seq->n_pages));
     seq->len += n;
 }
 
 void lf_kv_seq_truncate(lf_kv_seq *seq, int len)
 {
-    assert(len >= 0 && len <= seq->len);
+    assert((len == 0 || len >= seq->begin) && len <= seq->len);
     seq->len = len;
-    while (seq->n_pages > pages_for(len)) lf_kv_page_unref(seq->pool, seq->pages[--seq->n_pages]);
+    while (seq->n_pages > pages_for(len))
+        if (seq->pages[--seq->n_pages] != NO_PAGE) lf_kv_page_unref(seq->pool, seq->pages[seq->n_pages]);
+    if (len == 0) seq->begin = 0;
+}
+
+void lf_kv_seq_forget(lf_kv_seq *seq, int begin)
+{
+    const int n_pages = begin / LF_PAGE_POS;
+    assert(begin >= seq->begin && begin <= seq->n_ctx);
+    for (int i = seq->begin / LF_PAGE_POS; i < n_pages; i++) {
+        if (i < seq->n_pages) lf_kv_page_unref(seq->pool, seq->pages[i]);
+        seq->pages[i] = NO_PAGE;
+    }
+    if (seq->n_pages < n_pages) seq->n_pages = n_pages;
+    if (seq->len < begin) seq->len = begin;
+    seq->begin = begin;
 }
 
 void *lf_kv_seq_tile(const lf_kv_seq *seq, int i_layer, int i_kv_head, int i_tile)
 {
     const lf_kv_pool *pool = seq->pool;
-    assert(i_tile >= 0 && i_tile / LF_PAGE_TILES < seq->n_pages);
+    assert(i_tile >= seq->begin / LF_TILE_POS && i_tile / LF_PAGE_TILES < seq->n_pages);
     const size_t page = (size_t)seq->pages[i_tile / LF_PAGE_TILES];
     const size_t head = (size_t)i_layer * (size_t)pool->shape.n_kv_heads + (size_t)i_kv_head;
     return pool->memory + page * pool->page_bytes + head * pool->tiles_bytes +
@@ -290,13 +319,13 @@ void *lf_kv_seq_tile(const lf_kv_seq *seq, int i_layer, int i_kv_head, int i_til
 
 int32_t lf_kv_seq_page(const lf_kv_seq *seq, int i_page)
 {
-    assert(i_page >= 0 && i_page < seq->n_pages);
+    assert(i_page >= seq->begin / LF_PAGE_POS && i_page < seq->n_pages);
     return seq->pages[i_page];
 }
 
 void lf_kv_seq_share_page(lf_kv_seq *seq, int32_t page, int n_pos)
 {
-    assert(seq->len % LF_PAGE_POS == 0 && seq->n_pages == seq->len / LF_PAGE_POS);
+    assert(seq->begin == 0 && seq->len % LF_PAGE_POS == 0 && seq->n_pages == seq->len / LF_PAGE_POS);
     assert(n_pos > 0 && n_pos <= LF_PAGE_POS && seq->len + n_pos <= seq->n_ctx);
     lf_kv_page_ref(seq->pool, page);
     seq->pages[seq->n_pages++] = page;

@@ -12,7 +12,8 @@
  *   1. Every page is either on the free list with no references, or referenced by the tables of as many sequences as its
  *      count says.
  *   2. Slots are written only in pages referenced once: lf_kv_seq_reserve copies a shared page before it can be written.
- *   3. A sequence of length n references at least the pages that hold positions 0 .. n - 1. */
+ *   3. A sequence of length n references at least the pages that hold positions begin .. n - 1, and none that ends before begin:
+ *      the first position that it has not forgotten, 0 unless lf_kv_seq_forget was called. */
 #ifndef LF_KV_KV_H
 #define LF_KV_KV_H
 
@@ -54,7 +55,8 @@ bool lf_kv_pool_check(const lf_kv_pool *pool, const lf_kv_seq *const *seqs, int 
 lf_status lf_kv_seq_open(lf_kv_seq **out, lf_kv_pool *pool, int n_ctx, lf_error *err);
 void lf_kv_seq_close(lf_kv_seq *seq); /* drops its pages; NULL is fine */
 
-/* Gives an empty sequence the first n committed positions of another one, sharing their pages. */
+/* Gives an empty sequence the first n committed positions of another one, sharing their pages. What the other has forgotten, n at
+ * most, is forgotten. */
 void lf_kv_seq_share(lf_kv_seq *seq, const lf_kv_seq *from, int n);
 
 /* A new sequence with the same committed positions, sharing their pages. */
@@ -74,6 +76,11 @@ void lf_kv_seq_commit(lf_kv_seq *seq, int n);
 
 /* Moves the committed length back to len <= the present one and drops pages that hold nothing any more. */
 void lf_kv_seq_truncate(lf_kv_seq *seq, int len);
+
+/* Forgets the positions before `begin` >= those forgotten already: pages that hold nothing else are given back, and no row may see
+ * those positions again. A shorter sequence becomes as long as that, so that one can begin in the middle of a text. What is
+ * forgotten cannot be shared or cut off: truncating is to `begin` at least, or to 0, which makes an empty sequence. */
+void lf_kv_seq_forget(lf_kv_seq *seq, int begin);
 
 /* The address of a tile; i_tile counts from position 0 and must lie in a page of the sequence. */
 void *lf_kv_seq_tile(const lf_kv_seq *seq, int i_layer, int i_kv_head, int i_tile);

@@ -97,7 +97,7 @@ static bool is_worth_waiting(const lf_job *job, int reader_len)
 
 /* ---- one job ---- */
 
-/* The proposer may be opened by this, running passes: pages that can be had are there, for the job's own. */
+/* The proposer may be opened by this, running passes. */
 static lf_status attach_proposer(lf_sched *s, lf_job *job)
 {
     lf_status status = LF_OK;

@@ -73,6 +73,10 @@ lf_status lf_detok_push(lf_detok *state, const lf_tokenizer *t, int32_t id, bool
                         lf_error *err);
 lf_status lf_detok_finish(lf_detok *state, lf_bytes *out, lf_error *err);
 
+/* LF_EINVAL, naming the first token that differs, unless both have the same number of tokens with the same pieces and kinds. */
+lf_status lf_tokenizer_check_same(const lf_tokenizer *a, const char *a_name, const lf_tokenizer *b,
+                                  const char *b_name, lf_error *err);
+
 /* ---- for writing a GGUF ---- */
 
 /* Sets every tokenizer.ggml.* key (model, pre, tokens, scores, token_type, merges, special ids, add_bos_token,
