@@ -273,8 +273,6 @@ static void test_usage_errors(void **state)
         {{"serve", "-m", tiny_dir, "--port", "70000"}, {"--port: found \"70000\"", "0 to 65535"}},
         {{"serve", "-m", tiny_dir, "--api-key-file", "/dev/null"},
          {"/dev/null: found no key", "expected one"}},
-        {{"serve", "-m", tiny_dir, "--chat-template", "/dev/null"},
-         {"/dev/null: found nothing", "a template"}},
         {{"serve", "-m", tiny_dir, "--json-object"}, {"form of output", "response_format"}},
         {{"bench", "serve", "-m", "a", "-f", "b", "--rate", "0"}, {"--rate: found \"0\""}},
         {{"run"}, {"run", "-m PATH", "missing"}},
