@@ -358,7 +358,7 @@ static void stream_choice(serve_job *job, int i)
     choice *c = &job->choices[i];
     const bool ends = c->finished;
     serve_feed_clear(&c->feed);
-    (void)serve_runner_take(job->server->runner, &job->runs[i], &c->feed);
+    serve_runner_take_feed(job->server->runner, &job->runs[i], &c->feed);
     drop_extra(job, &c->feed);
     if (job->call.wants_progress) tell_progress(job, i);
     if (c->feed.n_tokens == 0 && !ends) return;
@@ -407,7 +407,7 @@ static void answer_whole(serve_job *job)
     }
     json_t *choices = json_array(), *provenance = json_array();
     for (int i = 0; i < job->n_runs; i++) {
-        (void)serve_runner_take(job->server->runner, &job->runs[i], &job->choices[i].feed);
+        serve_runner_take_feed(job->server->runner, &job->runs[i], &job->choices[i].feed);
         drop_extra(job, &job->choices[i].feed);
         serve_part part = part_of(job, i);
         part.finish_reason = finish_reason(&job->runs[i]);
@@ -465,7 +465,7 @@ void serve_job_on_news(serve_run *run)
     serve_job *job = run->owner;
     const int i = (int)(run - job->runs);
     choice *c = &job->choices[i];
-    const serve_state state = serve_runner_take(job->server->runner, run, NULL);
+    const serve_state state = serve_runner_acknowledge(job->server->runner, run);
     if (!c->accepted &&
         (state == SERVE_ACCEPTED || (state == SERVE_FINISHED && run->result.prompt_tokens > 0))) {
         c->accepted = true;

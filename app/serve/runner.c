@@ -371,19 +371,23 @@ serve_run *serve_runner_take_news(serve_runner *r)
     return news;
 }
 
-serve_state serve_runner_take(serve_runner *r, serve_run *run, serve_feed *feed)
+serve_state serve_runner_acknowledge(serve_runner *r, serve_run *run)
 {
     (void)pthread_mutex_lock(&r->mutex);
     run->in_news = false;
     const serve_state state = run->state;
-    if (feed) {
-        const serve_feed taken = run->feed;
-        feed->prefill_done = taken.prefill_done;
-        run->feed = *feed;
-        *feed = taken;
-    }
     (void)pthread_mutex_unlock(&r->mutex);
     return state;
+}
+
+void serve_runner_take_feed(serve_runner *r, serve_run *run, serve_feed *feed)
+{
+    (void)pthread_mutex_lock(&r->mutex);
+    const serve_feed taken = run->feed;
+    feed->prefill_done = taken.prefill_done;
+    run->feed = *feed;
+    *feed = taken;
+    (void)pthread_mutex_unlock(&r->mutex);
 }
 
 void serve_runner_get_metrics(serve_runner *r, serve_metrics *out)

@@ -88,11 +88,16 @@ void serve_runner_submit(serve_runner *r, serve_run *run);
 /* Ends a run; its news will say so. */
 void serve_runner_cancel(serve_runner *r, serve_run *run);
 
-/* The runs with news since the last call, in a list by next_news that is the caller's until it takes them. */
+/* The runs with news since the last call, in a list by next_news. A run stays in it, whatever happens, until it is acknowledged: its
+ * owner reads next_news before that. */
 serve_run *serve_runner_take_news(serve_runner *r);
 
-/* What is new of one of them: its state and, unless feed is NULL, its feed, exchanged for the (cleared) one given. */
-serve_state serve_runner_take(serve_runner *r, serve_run *run, serve_feed *feed);
+/* The state of a run of that list. What is new from now on is news again, but after SERVE_FINISHED there is none: then, and only
+ * then, the run may be freed. Once for each time that it was in the list. */
+serve_state serve_runner_acknowledge(serve_runner *r, serve_run *run);
+
+/* What has come of a run, exchanged for the (cleared) feed given. */
+void serve_runner_take_feed(serve_runner *r, serve_run *run, serve_feed *feed);
 
 /* A copy of the counters. */
 void serve_runner_get_metrics(serve_runner *r, serve_metrics *out);
