@@ -57,7 +57,8 @@ static void test_mistakes(void **state)
 {
     (void)state;
     expect_mistake("distill", 2, "Usage: lookfar distill KIND");
-    expect_mistake("distill melt", 2, "lookfar: distill: found \"melt\", expected one of collect train run show");
+    expect_mistake("distill melt", 2,
+                   "lookfar: distill: found \"melt\", expected one of collect train run show");
     expect_mistake("distill collect -m x -o y", 2, "--prompts FILE: the prompts are missing");
     expect_mistake("distill collect -m x --prompts y", 2, "-o FILE");
     expect_mistake("distill collect --prompts x -o y", 2, "-m PATH");
