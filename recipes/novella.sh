@@ -35,7 +35,7 @@ for stage in $stages; do
     long)
         train "$RUNS/novella-long" -m "$RUNS/novella/model.gguf" --rope-base 160000 \
             --data "$texts/train.txt" --data "$texts/retrieval-16k.txt:0.5" --data "$texts/drill.txt:0.05" \
-            --valid "$texts/valid.txt" --context 16384 --tokens 3.13M --batch 16384 --micro 16384 \
+            --valid "$texts/valid.txt" --context 16384 --tokens 3.38M --batch 16384 --micro 16384 \
             --schedule cosine --lr 6e-4 --lr-end 0.05 --warmup 10 --valid-every 50 --valid-tokens 131072 \
             --sample-every 1000 --sample-prompt "$prompt"
         ;;
