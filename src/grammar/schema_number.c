@@ -122,7 +122,7 @@ static bool write_above(lf_bytes *out, const decimal *d, bool exclusive)
 {
     static const char any[] = "(?:\\.[0-9]+)?";
     const int n_whole = (int)strlen(d->whole), n_fraction = (int)strlen(d->fraction);
-    char tail[64], before[WHOLE_DIGITS_MAX + 4];
+    char tail[64], before[sizeof d->whole + 2];
     bool ok = lf_bytes_printf(out, "[1-9][0-9]{%d,}%s", n_whole, any);
     for (int i = 0; ok && i < n_whole; i++) {
         (void)snprintf(tail, sizeof tail, "[0-9]{%d}%s", n_whole - 1 - i, any);
@@ -141,7 +141,7 @@ static bool write_below(lf_bytes *out, const decimal *d, bool exclusive)
 {
     static const char any[] = "(?:\\.[0-9]+)?";
     const int n_whole = (int)strlen(d->whole), n_fraction = (int)strlen(d->fraction);
-    char tail[64], before[WHOLE_DIGITS_MAX + 4];
+    char tail[64], before[sizeof d->whole + 2];
     bool ok = n_whole < 2 || lf_bytes_printf(out, "[0-9]{1,%d}%s", n_whole - 1, any);
     for (int i = 0; ok && i < n_whole; i++) {
         (void)snprintf(tail, sizeof tail, "[0-9]{%d}%s", n_whole - 1 - i, any);
