@@ -157,7 +157,7 @@ static void put_by_proposer(writer *w, const lf_engine_stats *s, const char *nam
 static void put_by_position(writer *w, const char *name, const char *help,
                             const int64_t counts[LF_DRAFT_LIMIT])
 {
-    char position[8];
+    char position[12];
     put_head(w, name, "counter", help);
     for (int i = 0; i < LF_DRAFT_LIMIT; i++) {
         (void)snprintf(position, sizeof position, "%d", i);
