@@ -126,16 +126,6 @@ static void collect(const lf_distill_collect_params *p)
     assert_ok(lf_distill_collect(p, &err), &err);
 }
 
-static void expect_same_file(const char *a, const char *b)
-{
-    size_t a_size, b_size;
-    char *a_data = read_file(a, &a_size), *b_data = read_file(b, &b_size);
-    assert_int_equal(a_size, b_size);
-    assert_memory_equal(a_data, b_data, a_size);
-    free(a_data);
-    free(b_data);
-}
-
 /* ---- the algorithm in words ---- */
 
 typedef struct oracle {

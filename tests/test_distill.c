@@ -182,16 +182,6 @@ static void expect_failure(run *r, lf_status expected, const char *fragment)
              lf_status_name(expected), fragment);
 }
 
-static void expect_same_file(const char *a, const char *b)
-{
-    size_t a_size, b_size;
-    char *a_data = read_file(a, &a_size), *b_data = read_file(b, &b_size);
-    assert_int_equal(a_size, b_size);
-    assert_memory_equal(a_data, b_data, a_size);
-    free(a_data);
-    free(b_data);
-}
-
 /* ---- fewer passes ---- */
 
 typedef struct decoded {

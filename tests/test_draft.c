@@ -4,6 +4,7 @@
 
 #include "file_tools.h"
 #include "oom.h"
+#include "tiny_model.h"
 
 #include "../bench/random_model.h"
 #include "../src/engine_int.h"
@@ -22,19 +23,7 @@ static char paths[N_MODELS][256];
 static int write_models(void **state)
 {
     lf_error err;
-    const lf_config config = {.arch = LF_ARCH_LLAMA,
-                              .n_layers = 2,
-                              .dim = 32,
-                              .n_heads = 2,
-                              .n_kv_heads = 1,
-                              .head_dim = 16,
-                              .ffn_dim = 32,
-                              .n_vocab = N_VOCAB,
-                              .n_ctx_max = N_CTX,
-                              .norm_eps = 1e-5f,
-                              .rope_base = 10000.0,
-                              .rope_factor = 1.0,
-                              .tied = true};
+    const lf_config config = tiny_config(2, N_VOCAB, N_CTX);
     if (enter_temp(state) != 0) return 1;
     for (int i = 0; i < N_MODELS; i++) {
         lf_random_model m = {.config = config, .dtype = LF_DTYPE_F32, .seed = 2 + (uint64_t)i};

@@ -3,6 +3,7 @@
 #include "testing.h"
 
 #include "oom.h"
+#include "tiny_model.h"
 
 #include "../bench/random_model.h"
 #include "../src/engine_int.h"
@@ -156,19 +157,7 @@ static int set_up(void **state)
 {
     (void)state;
     lf_error err;
-    const lf_config config = {.arch = LF_ARCH_LLAMA,
-                              .n_layers = 1,
-                              .dim = 32,
-                              .n_heads = 2,
-                              .n_kv_heads = 1,
-                              .head_dim = 16,
-                              .ffn_dim = 32,
-                              .n_vocab = N_VOCAB,
-                              .n_ctx_max = N_CTX,
-                              .norm_eps = 1e-5f,
-                              .rope_base = 10000.0,
-                              .rope_factor = 1.0,
-                              .tied = true};
+    const lf_config config = tiny_config(1, N_VOCAB, N_CTX);
     const lf_random_model m = {.config = config, .dtype = LF_DTYPE_F32, .seed = 2};
     temp_dir = make_temp_dir();
     (void)snprintf(model_path, sizeof model_path, "%s/model.gguf", temp_dir);

@@ -132,16 +132,6 @@ static void expect_failure(run *r, lf_status expected, const char *fragment)
              lf_status_name(expected), fragment);
 }
 
-static void expect_same_file(const char *a, const char *b)
-{
-    size_t a_size, b_size;
-    char *a_data = read_file(in_temp(a), &a_size), *b_data = read_file(in_temp(b), &b_size);
-    assert_int_equal(a_size, b_size);
-    assert_memory_equal(a_data, b_data, a_size);
-    free(a_data);
-    free(b_data);
-}
-
 /* The log without what depends on time. */
 static char *read_log(const char *folder)
 {
@@ -199,7 +189,7 @@ static void test_stopped_runs(void **state)
         run_in_pieces(&pieces, (uint64_t)variant);
         (void)snprintf(path_a, sizeof path_a, "%s/model.gguf", a);
         (void)snprintf(path_b, sizeof path_b, "%s/model.gguf", b);
-        expect_same_file(path_a, path_b);
+        expect_same_file(in_temp(path_a), in_temp(path_b));
         expect_same_log(a, b);
         assert_true(whole.result.loss == pieces.result.loss &&
                     whole.result.valid_loss == pieces.result.valid_loss);
@@ -224,7 +214,7 @@ static void test_shows_change_nothing(void **state)
     assert_int_equal(busy.n_samples, 4);
     assert_int_equal(busy.n_checkpoints, N_STEPS + 1);
     assert_int_equal(plain.n_checkpoints, 1);
-    expect_same_file("a/run/model.gguf", "b/run/model.gguf");
+    expect_same_file(in_temp("a/run/model.gguf"), in_temp("b/run/model.gguf"));
     assert_false(exists("b/run/sample.gguf"));
     plan_run(&busy, "c/run"); /* another seed is another model */
     busy.params.seed = 1;
@@ -318,7 +308,7 @@ static void test_killed_runs(void **state)
         assert_true(i < 13);
     }
     assert_true(n_kills > 0);
-    expect_same_file("a/run/model.gguf", "b/run/model.gguf");
+    expect_same_file(in_temp("a/run/model.gguf"), in_temp("b/run/model.gguf"));
     expect_same_log("a/run", "b/run");
 }
 
@@ -343,7 +333,7 @@ static void test_interrupted_run(void **state)
     assert_int_equal(run_command((const char *const[]){"train", "-o", in_temp("b/run"), "--resume",
                                                        "--sample-every", "0", NULL}),
                      0);
-    expect_same_file("a/run/model.gguf", "b/run/model.gguf");
+    expect_same_file(in_temp("a/run/model.gguf"), in_temp("b/run/model.gguf"));
 }
 
 /* No room for a checkpoint: an error, the older checkpoint whole, and with room again the same weights. */
@@ -403,7 +393,7 @@ static void test_disk_full(void **state)
     r.stop_at = -1;
     r.params.resume = true;
     expect_run(&r);
-    expect_same_file("a/run/model.gguf", "b/run/model.gguf");
+    expect_same_file(in_temp("a/run/model.gguf"), in_temp("b/run/model.gguf"));
 }
 
 /* ---- one folder, one run ---- */
@@ -449,7 +439,7 @@ static void test_not_a_number(void **state)
     expect_failure(&r, LF_EDIVERGED, "step 7: found a");
     r.params.lr = 5e-3;
     expect_run(&r);
-    expect_same_file("a/run/model.gguf", "b/run/model.gguf");
+    expect_same_file(in_temp("a/run/model.gguf"), in_temp("b/run/model.gguf"));
     expect_same_log("a/run", "b/run"); /* without the step that was taken in vain */
     /* From the start there is a checkpoint of no steps. */
     plan_run(&r, "c/run");
@@ -459,7 +449,7 @@ static void test_not_a_number(void **state)
     r.params.lr = 5e-3;
     r.params.resume = true;
     expect_run(&r);
-    expect_same_file("a/run/model.gguf", "c/run/model.gguf");
+    expect_same_file(in_temp("a/run/model.gguf"), in_temp("c/run/model.gguf"));
 }
 
 /* A rate so high that the loss rises and stays: the run ends by itself, and no checkpoint is of that time. */

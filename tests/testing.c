@@ -147,3 +147,13 @@ float rng_uniform(uint64_t *state)
 {
     return (float)((int32_t)(rng_next(state) >> 40) - (1 << 23)) * 0x1p-23f;
 }
+
+void expect_same_file(const char *a, const char *b)
+{
+    size_t a_size, b_size;
+    char *a_data = read_file(a, &a_size), *b_data = read_file(b, &b_size);
+    assert_int_equal(a_size, b_size);
+    assert_memory_equal(a_data, b_data, a_size);
+    free(a_data);
+    free(b_data);
+}

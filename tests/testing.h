@@ -50,6 +50,8 @@ void find_program(char *out, size_t size);
 
 /* The whole file in a malloc'ed block with a NUL after it; fails the test when it cannot be read. */
 char *read_file(const char *path, size_t *size);
+
+void expect_same_file(const char *a, const char *b);
 void write_file(const char *path, const void *data, size_t size);
 
 /* splitmix64: the tests' source of reproducible noise. */

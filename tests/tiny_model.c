@@ -66,3 +66,20 @@ void tiny_model_write(const char *dir, int n_tokens)
     (void)snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     if (n_tokens > 0) write_tokenizer(path, n_tokens);
 }
+
+lf_config tiny_config(int n_layers, int n_vocab, int n_ctx)
+{
+    return (lf_config){.arch = LF_ARCH_LLAMA,
+                       .n_layers = n_layers,
+                       .dim = 32,
+                       .n_heads = 2,
+                       .n_kv_heads = 1,
+                       .head_dim = 16,
+                       .ffn_dim = 32,
+                       .n_vocab = n_vocab,
+                       .n_ctx_max = n_ctx,
+                       .norm_eps = 1e-5f,
+                       .rope_base = 10000.0,
+                       .rope_factor = 1.0,
+                       .tied = true};
+}

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import golden
 import train_golden as train
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "consistency"
@@ -74,18 +75,7 @@ def main():
         "pairs_tied": record(train.QK_NORM, 75, "packed", 12, 37, 75, (0.3, 0.02)),
         "reverse": record(train.BIAS, 60, "ranges", 13, 0, 44, (1 / 25, 0)),
     }
-    failed = False
-    GOLDEN.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        path = GOLDEN / f"{name}.bin"
-        if not args.check:
-            path.write_bytes(data)
-        elif path.read_bytes() != data:
-            a, b = (np.frombuffer(x, np.float32) for x in (path.read_bytes(), data))
-            if len(a) != len(b) or not np.allclose(a, b, rtol=1e-5, atol=1e-7):
-                print(f"{name}: differs from the recorded one")
-                failed = True
-    return failed
+    return golden.record_or_check(GOLDEN, files, args.check)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import golden
+
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "train"
 N_LOSSES = 10
 N_STEPS = 3
@@ -243,18 +245,7 @@ def main():
         "losses": losses(TIED, 70, "packed", 5),
         "adamw": adamw(small, 6),
     }
-    failed = False
-    GOLDEN.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        path = GOLDEN / f"{name}.bin"
-        if not args.check:
-            path.write_bytes(data)
-        elif path.read_bytes() != data:
-            a, b = (np.frombuffer(x, np.float32) for x in (path.read_bytes(), data))
-            if len(a) != len(b) or not np.allclose(a, b, rtol=1e-5, atol=1e-7):
-                print(f"{name}: differs from the recorded one")
-                failed = True
-    return failed
+    return golden.record_or_check(GOLDEN, files, args.check)
 
 
 if __name__ == "__main__":
