@@ -80,15 +80,6 @@ def retrieval_documents(seed, prose, tokens_max, n_chars):
     return documents
 
 
-def drill_documents(seed, prose, n_chars):
-    rng = random.Random(seed)
-    documents, total = [], 0
-    while total < n_chars:
-        documents.append(retrieval.drill(rng, prose, retrieval.log_uniform(rng, *DRILL_CHARS)) + "\n")
-        total += len(documents[-1])
-    return documents
-
-
 def write_probe(path, prose):
     rng = random.Random("probe")
     with open(path, "w", encoding="utf-8", newline="\n") as f:
@@ -118,8 +109,8 @@ def main():
     for name, (tokens_max, n_chars) in RETRIEVAL.items():
         write_documents(out / f"retrieval-{name}.txt", retrieval_documents(name, prose, tokens_max, n_chars))
     held_out = retrieval.Prose(held_out)
-    write_documents(out / "drill.txt", drill_documents("drill", prose, DRILL_TOTAL))
-    write_documents(out / "drill_valid.txt", drill_documents("drill valid", held_out, DRILL_VALID_TOTAL))
+    write_documents(out / "drill.txt", retrieval.drills("drill", prose, DRILL_TOTAL, *DRILL_CHARS))
+    write_documents(out / "drill_valid.txt", retrieval.drills("drill valid", held_out, DRILL_VALID_TOTAL, *DRILL_CHARS))
     write_probe(out / "probe.jsonl", held_out)
     with open(out / "tokenizer.txt", "w", encoding="utf-8", newline="\n") as f:
         f.write("".join(train) + "".join(stories_train))

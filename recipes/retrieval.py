@@ -9,12 +9,13 @@ Three kinds, each running text of a book with things planted in it that are aske
 `document` makes one with several questions at all distances, for training; `probe` one with a single question at a given
 distance, cut before the answer. `drill` makes short texts most of which has occurred before: a small model that reads novels
 alone does not learn to look back in tens of millions of tokens, since that seldom pays there. All randomness comes from the
-generator that is passed in. Used by novella_data.py.
+generator or the seed that is passed in. Used by novella_data.py and scribe_data.py.
 """
 
 import bisect
 import itertools
 import math
+import random
 import re
 
 NAMES = """Abel Ada Agnes Albert Alice Ambrose Amelia Arthur Barnaby Beatrice Bertha Caroline Catherine Cecil Charlotte
@@ -133,6 +134,16 @@ def drill(rng, prose, n_chars):
         text += lines
         length += sum(map(len, lines)) + len(lines)
     return "\n".join(text)[:n_chars]
+
+
+def drills(seed, prose, n_chars, chars_min, chars_max):
+    """Drills of chars_min to chars_max characters, n_chars in all."""
+    rng = random.Random(seed)
+    documents, total = [], 0
+    while total < n_chars:
+        documents.append(drill(rng, prose, log_uniform(rng, chars_min, chars_max)) + "\n")
+        total += len(documents[-1])
+    return documents
 
 
 def probe(rng, prose, kind, distance):

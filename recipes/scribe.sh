@@ -1,11 +1,11 @@
 #!/bin/sh
-# The model scribe: 15M parameters, trained on text-to-SQL, Python functions, grade-school arithmetic and stories together, and
-# then tuned for each of them alone, on the responses only.
+# The model scribe: 4.6M parameters, trained on text-to-SQL, Python functions, grade-school arithmetic and stories together, and
+# then tuned for each of them alone, on the responses only. So small that four targets and their distilled copies can ship.
 #
-# usage: recipes/scribe.sh [data | base | sql | python | gsm8k | stories]     (without a word: all of them, in this order)
+# usage: recipes/scribe.sh [data | start | drill | base | sql | python | gsm8k | stories]     (without a word: all, in this order)
 . "$(dirname "$0")/lib.sh"
 texts=$RUNS/scribe-data
-stages=${1:-data base sql python gsm8k stories}
+stages=${1:-data start drill base sql python gsm8k stories}
 
 # tune DOMAIN TOKENS: a fine-tune of the base; prompts do not count.
 tune() {
@@ -14,20 +14,35 @@ tune() {
         --valid-every 50
 }
 
+# mixed FOLDER OPTION...: a run on all domains at once, prompts included, since a schema or a question is text, too.
+mixed() {
+    folder=$1
+    shift
+    train "$folder" --data "$texts/sql.train.jsonl" --data "$texts/python.train.jsonl" \
+        --data "$texts/gsm8k.train.jsonl" --data "$texts/stories.train.jsonl" \
+        --valid "$texts/sql.valid.jsonl" --valid "$texts/python.valid.jsonl" \
+        --valid "$texts/gsm8k.valid.jsonl" --valid "$texts/stories.valid.jsonl" \
+        --train-prompt --context 2048 --micro 4096 "$@"
+}
+
 for stage in $stages; do
     case $stage in
     data)
         [ -f "$texts/tokenizer.txt" ] || $PYTHON recipes/scribe_data.py "$LOOKFAR_DATA" "$texts"
         [ -f "$texts/tokenizer.model" ] || $PYTHON recipes/tokenizer.py "$texts/tokenizer" 4096 "$texts/tokenizer.txt"
         ;;
+    start)
+        mixed "$RUNS/scribe-start" --init dim=256,layers=6,heads=4,kv=2,ffn=512,tied --tokenizer "$texts/tokenizer.model" \
+            --tokens 4M --batch 16384 --schedule constant --lr 2e-3 --warmup 50
+        ;;
+    drill) # attention that finds what was said before comes suddenly, after some hundred steps
+        train "$RUNS/scribe-drill" -m "$RUNS/scribe-start/model.gguf" \
+            --data "$texts/drill.txt" --valid "$texts/drill_valid.txt" --context 2048 --steps 450 --batch 8192 --micro 4096 \
+            --schedule constant --lr 1.5e-3 --warmup 20 --valid-every 50
+        ;;
     base)
-        train "$RUNS/scribe" --init dim=384,layers=8,heads=6,ffn=1024,tied --tokenizer "$texts/tokenizer.model" \
-            --data "$texts/sql.train.jsonl" --data "$texts/python.train.jsonl" \
-            --data "$texts/gsm8k.train.jsonl" --data "$texts/stories.train.jsonl" \
-            --valid "$texts/sql.valid.jsonl" --valid "$texts/python.valid.jsonl" \
-            --valid "$texts/gsm8k.valid.jsonl" --valid "$texts/stories.valid.jsonl" \
-            --train-prompt --context 2048 --tokens 26M --batch 16384 --micro 4096 \
-            --schedule wsd --lr 1.5e-3 --lr-end 0.05 --decay 0.25 --warmup 100 \
+        mixed "$RUNS/scribe" -m "$RUNS/scribe-drill/model.gguf" --data "$texts/drill.txt:0.2" \
+            --tokens 32M --batch 16384 --schedule wsd --lr 2e-3 --lr-end 0.05 --decay 0.3 --warmup 30 \
             --sample-every 250 --sample-prompt "Question:
 Tom has 3 apples and buys 4 more. How many apples does he have?
 Answer:
@@ -39,7 +54,7 @@ Let's think step by step.
     gsm8k) tune gsm8k 4M ;;
     stories) tune stories 2M ;;
     *)
-        echo "scribe.sh: found \"$stage\", expected data, base, sql, python, gsm8k or stories" >&2
+        echo "scribe.sh: found \"$stage\", expected data, start, drill, base, sql, python, gsm8k or stories" >&2
         exit 2
         ;;
     esac

@@ -10,6 +10,8 @@ Writes into OUT_FOLDER, for each domain of sql, python, gsm8k and stories:
   sql.dev.jsonl                               Spider's dev.jsonl, whose databases the training never meets
   gsm8k.test.jsonl                            GSM8K's own test split
   tokenizer.txt                               what the tokenizer is trained on: training text only
+  drill.txt            drill_valid.txt        short texts that repeat themselves, of the domains' words, from which a small
+                                              model learns to look back (as into a schema) in a few hundred steps
 
 Prompts have the form that the CLLM paper's targets were trained on (arXiv 2403.00835, section 4.1), with a shorter
 instruction. SQL is normalised: single spaces outside quotes, keywords in upper case. A SQL record keeps "db_id",
@@ -22,12 +24,16 @@ import pathlib
 import re
 import sys
 
+import retrieval
+
 HELD_OUT = {"sql": 10, "python": 5, "gsm8k": 5, "stories": 3}  # percent of the questions
 KEYWORDS = set(
     """select from where group by having order limit join on as and or not in like between union intersect except
     distinct count sum avg min max asc desc left inner outer exists is null case when then else end""".split()
 )
 SQL_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[A-Za-z_][A-Za-z_0-9]*|[0-9]+(?:\.[0-9]+)?|<=|>=|!=|<>|\S""")
+DRILL_CHARS, DRILL_TOTAL, DRILL_VALID_TOTAL = (400, 3000), 8_000_000, 200_000
+SEPARATOR = "<|endoftext|>"
 CODE_CHARS_MAX, DOC_CHARS_MAX = 2400, 1200
 
 
@@ -124,16 +130,19 @@ def gsm8k_records(path):
 
 def story_records(path):
     """The prompt is the first sentence."""
-    for story in path.read_text(encoding="utf-8").split("<|endoftext|>"):
+    for story in path.read_text(encoding="utf-8").split(SEPARATOR):
         story = story.strip()
         end = re.search(r"[.!?]['\"]?\s", story)
         if end:
             yield story, {"prompt": story[: end.end()].rstrip(), "response": story[end.end() - 1 :]}
 
 
+def write_text(path, text):
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
 def write_records(path, records):
-    with open(path, "w", encoding="utf-8", newline="\n") as f:
-        f.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def split(out, domain, keyed_records):
@@ -159,8 +168,11 @@ def main():
     train += split(out, "stories", story_records(data / "stories/tinystories_cased_2M.txt"))
     write_records(out / "sql.dev.jsonl", (r for _, r in sql_records(data / "spider/dev.jsonl", schemas)))
     write_records(out / "gsm8k.test.jsonl", (r for _, r in gsm8k_records(data / "gsm8k/test.jsonl")))
-    with open(out / "tokenizer.txt", "w", encoding="utf-8", newline="\n") as f:
-        f.writelines(f"{record['prompt']}{record['response']}\n" for record in train)
+    texts = [f"{record['prompt']}{record['response']}\n" for record in train]
+    write_text(out / "tokenizer.txt", "".join(texts))
+    prose = retrieval.Prose(["".join(texts)])
+    write_text(out / "drill.txt", SEPARATOR.join(retrieval.drills("scribe", prose, DRILL_TOTAL, *DRILL_CHARS)))
+    write_text(out / "drill_valid.txt", SEPARATOR.join(retrieval.drills("valid", prose, DRILL_VALID_TOTAL, *DRILL_CHARS)))
 
 
 if __name__ == "__main__":
