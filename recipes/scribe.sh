@@ -37,12 +37,12 @@ for stage in $stages; do
         ;;
     drill) # attention that finds what was said before comes suddenly, after some hundred steps
         train "$RUNS/scribe-drill" -m "$RUNS/scribe-start/model.gguf" \
-            --data "$texts/drill.txt" --valid "$texts/drill_valid.txt" --context 2048 --steps 450 --batch 8192 --micro 4096 \
-            --schedule constant --lr 1.5e-3 --warmup 20 --valid-every 50
+            --data "$texts/drill.txt" --valid "$texts/drill_valid.txt" --context 2048 --steps 600 --batch 8192 --micro 4096 \
+            --schedule constant --lr 2e-3 --warmup 20 --valid-every 50
         ;;
     base)
         mixed "$RUNS/scribe" -m "$RUNS/scribe-drill/model.gguf" --data "$texts/drill.txt:0.2" \
-            --tokens 32M --batch 16384 --schedule wsd --lr 2e-3 --lr-end 0.05 --decay 0.3 --warmup 30 \
+            --tokens 20M --batch 16384 --schedule wsd --lr 2e-3 --lr-end 0.05 --decay 0.3 --warmup 30 \
             --sample-every 250 --sample-prompt "Question:
 Tom has 3 apples and buys 4 more. How many apples does he have?
 Answer:
@@ -50,9 +50,9 @@ Let's think step by step.
 "
         ;;
     sql) tune sql 4M ;;
-    python) tune python 4M ;;
-    gsm8k) tune gsm8k 4M ;;
-    stories) tune stories 2M ;;
+    python) tune python 3M ;;
+    gsm8k) tune gsm8k 3M ;;
+    stories) tune stories 1.5M ;;
     *)
         echo "scribe.sh: found \"$stage\", expected data, start, drill, base, sql, python, gsm8k or stories" >&2
         exit 2

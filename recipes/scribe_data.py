@@ -32,7 +32,7 @@ KEYWORDS = set(
     distinct count sum avg min max asc desc left inner outer exists is null case when then else end""".split()
 )
 SQL_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[A-Za-z_][A-Za-z_0-9]*|[0-9]+(?:\.[0-9]+)?|<=|>=|!=|<>|\S""")
-DRILL_CHARS, DRILL_TOTAL, DRILL_VALID_TOTAL = (400, 3000), 8_000_000, 200_000
+DRILL_CHARS, DRILL_TOTAL, DRILL_VALID_TOTAL = (60, 1500), 8_000_000, 200_000
 SEPARATOR = "<|endoftext|>"
 CODE_CHARS_MAX, DOC_CHARS_MAX = 2400, 1200
 
