@@ -49,7 +49,11 @@ Answer:
 Let's think step by step.
 "
         ;;
-    sql) tune sql 4M ;;
+    sql) # few real questions: three passes over them for each over the plain ones
+        train "$RUNS/scribe-sql" -m "$RUNS/scribe/model.gguf" --data "$texts/sql.train.jsonl:3" \
+            --data "$texts/sql.drill.jsonl:0.8" --valid "$texts/sql.valid.jsonl" --context 2048 --tokens 8M --batch 8192 \
+            --micro 4096 --schedule cosine --lr 1.2e-3 --lr-end 0.03 --warmup 30 --valid-every 100
+        ;;
     python) tune python 3M ;;
     gsm8k) tune gsm8k 3M ;;
     stories) tune stories 1.5M ;;

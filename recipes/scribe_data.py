@@ -10,6 +10,7 @@ Writes into OUT_FOLDER, for each domain of sql, python, gsm8k and stories:
   sql.dev.jsonl                               Spider's dev.jsonl, whose databases the training never meets
   gsm8k.test.jsonl                            GSM8K's own test split
   tokenizer.txt                               what the tokenizer is trained on: training text only
+  sql.drill.jsonl                             plain questions on the training databases' schemas, from a grammar (sql_drill.py)
   drill.txt            drill_valid.txt        short texts that repeat themselves, of the domains' words, from which a small
                                               model learns to look back (as into a schema) in a few hundred steps
 
@@ -25,6 +26,7 @@ import re
 import sys
 
 import retrieval
+import sql_drill
 
 HELD_OUT = {"sql": 10, "python": 5, "gsm8k": 5, "stories": 3}  # percent of the questions
 KEYWORDS = set(
@@ -33,6 +35,7 @@ KEYWORDS = set(
 )
 SQL_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[A-Za-z_][A-Za-z_0-9]*|[0-9]+(?:\.[0-9]+)?|<=|>=|!=|<>|\S""")
 DRILL_CHARS, DRILL_TOTAL, DRILL_VALID_TOTAL = (60, 1500), 8_000_000, 200_000
+SQL_DRILLS = 40_000
 SEPARATOR = "<|endoftext|>"
 CODE_CHARS_MAX, DOC_CHARS_MAX = 2400, 1200
 
@@ -79,15 +82,16 @@ def describe_schema(schema):
     return f"{text}.{' Keys: ' + keys + '.' if keys else ''}"
 
 
+def sql_task(description, question):
+    return instruction(f"Translate the question into SQL. The tables are {description} Question: {question}")
+
+
 def sql_records(path, schemas):
     for line in open(path, encoding="utf-8"):
         record = json.loads(line)
         question = " ".join(record["question"].split())
-        task = (
-            f"Translate the question into SQL. The tables are {schemas[record['db_id']]} Question: {question}"
-        )
         yield f"{record['db_id']}\n{normalise_sql(record['query'])}", {
-            "prompt": instruction(task),
+            "prompt": sql_task(schemas[record["db_id"]], question),
             "response": normalise_sql(record["query"]),
             "db_id": record["db_id"],
             "question": question,
@@ -168,6 +172,9 @@ def main():
     train += split(out, "stories", story_records(data / "stories/tinystories_cased_2M.txt"))
     write_records(out / "sql.dev.jsonl", (r for _, r in sql_records(data / "spider/dev.jsonl", schemas)))
     write_records(out / "gsm8k.test.jsonl", (r for _, r in gsm8k_records(data / "gsm8k/test.jsonl")))
+    known = {record["db_id"] for record in train if "db_id" in record}
+    drills = sql_drill.questions("sql drill", [schema for schema in tables if schema["db_id"] in known], SQL_DRILLS)
+    write_records(out / "sql.drill.jsonl", ({"prompt": sql_task(d, q), "response": sql} for d, q, sql in drills))
     texts = [f"{record['prompt']}{record['response']}\n" for record in train]
     write_text(out / "tokenizer.txt", "".join(texts))
     prose = retrieval.Prose(["".join(texts)])
