@@ -1,6 +1,7 @@
 /* sample/: each stage of the pick against its definition, and samples against the exact distribution. */
 #include "testing.h"
 
+#include "sample/noise.h"
 #include "sample/pick.h"
 
 #include <math.h>
@@ -179,6 +180,73 @@ static void test_samples_have_the_exact_distribution(void **state)
     }
 }
 
+/* All bits that there are: 2^23 of them. */
+static void test_bound_of_the_noise(void **state)
+{
+    (void)state;
+    for (uint32_t k = 0; k < 1u << 23; k++) {
+        const float noise = lf_noise_of(k << 9), bound = lf_noise_bound(k << 9);
+        if (noise > bound || bound > LF_NOISE_MAX)
+            fail_msg("bits %u: found noise %g, expected %g at most", k, (double)noise, (double)bound);
+    }
+}
+
+/* The pick by its definition, every score computed and every id sorted. */
+static int32_t plain_pick(const float *x, int n, int position, const lf_pick_params *p)
+{
+    float max = -INFINITY, best_score = -INFINITY;
+    double sum = 0, reached = 0;
+    int32_t best = -1;
+    bool *out = calloc((size_t)n, sizeof *out);
+    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    for (int i = 0; i < n; i++) sum += exp((double)((x[i] - max) / p->temperature));
+    for (;;) {
+        int32_t next = -1; /* the next likeliest */
+        for (int i = 0; i < n; i++)
+            if (!out[i] && (next < 0 || x[i] > x[next])) next = i;
+        if (next < 0 || (best >= 0 && reached >= (double)p->top_p * sum)) break;
+        out[next] = true;
+        const float logit = (x[next] - max) / p->temperature;
+        reached += exp((double)logit);
+        uint32_t words[4];
+        lf_philox4x32(words, (uint32_t[4]){(uint32_t)next / 4, (uint32_t)position, 0, 0},
+                      (uint32_t[2]){(uint32_t)p->seed, (uint32_t)(p->seed >> 32)});
+        const float score = logit + lf_noise_of(words[next % 4]);
+        if (best < 0 || score > best_score || (score == best_score && next < best)) {
+            best = next;
+            best_score = score;
+        }
+    }
+    free(out);
+    return best;
+}
+
+/* Flat and steep logits over vocabularies of some thousands: what is left out could not have won. */
+static void test_picks_follow_the_definition(void **state)
+{
+    (void)state;
+    enum { N = 3001 };
+    static const float spreads[] = {0.0f, 1.0f, 5.0f, 30.0f};
+    static float x[N];
+    lf_error err;
+    lf_picker *picker;
+    lf_pick_params p;
+    assert_ok(lf_picker_create(&picker, N, &err), &err);
+    lf_pick_params_init(&p);
+    for (int round = 0; round < 120; round++) {
+        uint32_t words[4];
+        for (int i = 0; i < N; i++) {
+            lf_philox4x32(words, (uint32_t[4]){(uint32_t)i, (uint32_t)round, 1, 0}, (uint32_t[2]){5, 6});
+            x[i] = spreads[round % 4] * (lf_unit_open(words[0]) - lf_unit_open(words[1]));
+        }
+        p.seed = (uint64_t)round;
+        p.temperature = round % 3 ? 0.7f : 1.5f;
+        p.top_p = round % 5 ? 1.0f : 0.9f;
+        assert_int_equal(lf_pick(picker, x, (int32_t[1]){0}, 1, &p), plain_pick(x, N, 1, &p));
+    }
+    lf_picker_free(picker);
+}
+
 static void test_logprobs(void **state)
 {
     (void)state;
@@ -240,6 +308,8 @@ int main(void)
         cmocka_unit_test(test_mask),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_samples_have_the_exact_distribution),
+        cmocka_unit_test(test_bound_of_the_noise),
+        cmocka_unit_test(test_picks_follow_the_definition),
         cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_parameters_out_of_range),
     };

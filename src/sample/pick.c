@@ -1,7 +1,7 @@
 #include "sample/pick.h"
 
 #include "base/mem.h"
-#include "base/philox.h"
+#include "sample/noise.h"
 
 #include <assert.h>
 #include <math.h>
@@ -94,12 +94,26 @@ void lf_picker_free(lf_picker *p)
 
 /* ---- stages ---- */
 
-static int32_t argmax(const float *logits, int n)
+/* The highest of x (n), NaN aside; -INFINITY when there is nothing else. In lanes, so that the compiler makes vectors of it. */
+static float highest(const float *x, int n)
 {
-    int32_t best = -1;
-    for (int32_t i = 0; i < n; i++)
-        if (!isnan(logits[i]) && (best < 0 || logits[i] > logits[best])) best = i;
-    return best;
+    enum { LANES = 16 };
+    float lane[LANES], max = -INFINITY;
+    int i = 0;
+    for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (; i < n; i++) max = x[i] > max ? x[i] : max;
+    for (int j = 0; j < LANES; j++) max = lane[j] > max ? lane[j] : max;
+    return max;
+}
+
+/* The first place of a value that is in x. */
+static int32_t place_of(const float *x, float value)
+{
+    int32_t i = 0;
+    while (x[i] != value) i++;
+    return i;
 }
 
 static bool changes_logits(const lf_pick_params *params)
@@ -166,15 +180,26 @@ static void select_top(candidate *c, int n, int k)
     }
 }
 
-/* How many of the n candidates, logits already relative to the highest and divided by T, top_p keeps. They are sorted for
- * it: the sum runs in their order. */
+/* How many of the n candidates, logits already relative to the highest and divided by T, top_p keeps: they come first. Few do as a
+ * rule, so only as many are sorted as it takes. */
 static int keep_top_p(candidate *c, int n, float top_p)
 {
+    static const float negligible =
+        -40.0f; /* e^-40 of the highest: a million of them do not reach the sum's last bits */
     double sum = 0.0, reached = 0.0;
-    qsort(c, (size_t)n, sizeof *c, compare_candidates);
-    for (int i = 0; i < n; i++) sum += exp((double)c[i].logit);
     int kept = 0;
-    while (kept < n && (kept == 0 || reached < (double)top_p * sum)) reached += exp((double)c[kept++].logit);
+    for (int i = 0; i < n; i++)
+        if (c[i].logit > negligible) sum += exp((double)c[i].logit);
+    for (int sorted = 0; kept < n && (kept == 0 || reached < (double)top_p * sum);) {
+        if (kept == sorted) {
+            const int more = sorted == 0 ? 64 : 3 * sorted;
+            const int end = more < n - sorted ? sorted + more : n;
+            select_top(c + sorted, n - sorted, end - sorted);
+            qsort(c + sorted, (size_t)(end - sorted), sizeof *c, compare_candidates);
+            sorted = end;
+        }
+        reached += exp((double)c[kept++].logit);
+    }
     return kept;
 }
 
@@ -187,42 +212,75 @@ static int keep_min_p(candidate *c, int n, float min_p)
     return kept;
 }
 
-/* One Philox call gives the words of four neighbouring ids. */
-static float gumbel_noise(uint64_t seed, int position, int32_t id)
+/* The race of logit + noise. Most ids cannot win whatever their noise is, and most of the others not with the bits they have
+ * drawn, so few logarithms are computed: rounding is monotone, so a bound of the noise gives a bound of the score. */
+typedef struct race {
+    uint64_t seed;
+    int position;
+    int32_t group;     /* whose noise bits are in words */
+    uint32_t words[4]; /* one Philox call gives those of four neighbouring ids */
+    int32_t best;      /* -1: nobody yet */
+    float best_score;
+} race;
+
+static uint32_t noise_bits(race *r, int32_t id)
 {
-    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    const uint32_t counter[4] = {(uint32_t)id / 4, (uint32_t)position, 0, 0};
-    uint32_t words[4];
-    lf_philox4x32(words, counter, key);
-    return -logf(-logf(lf_unit_open(words[id % 4])));
+    if (r->group != id / 4) {
+        const uint32_t key[2] = {(uint32_t)r->seed, (uint32_t)(r->seed >> 32)};
+        const uint32_t counter[4] = {(uint32_t)id / 4, (uint32_t)r->position, 0, 0};
+        lf_philox4x32(r->words, counter, key);
+        r->group = id / 4;
+    }
+    return r->words[id % 4];
 }
 
-static int32_t sample(lf_picker *p, const float *logits, int32_t top, int position,
-                      const lf_pick_params *params)
+static void enter_race(race *r, float logit, int32_t id)
 {
-    candidate *c = p->candidates;
-    int n = 0;
-    for (int32_t i = 0; i < p->n_vocab; i++) {
-        /* relative to the highest: a small temperature cannot overflow */
-        const float logit = (logits[i] - logits[top]) / params->temperature;
-        if (logit > -INFINITY) c[n++] = (candidate){logit, i}; /* NaN leaves, too */
+    if (logit + LF_NOISE_MAX < r->best_score) return;
+    const uint32_t bits = noise_bits(r, id);
+    if (logit + lf_noise_bound(bits) < r->best_score) return;
+    const float score = logit + lf_noise_of(bits);
+    if (r->best < 0 || score > r->best_score || (score == r->best_score && id < r->best)) {
+        r->best = id;
+        r->best_score = score;
     }
+}
+
+static bool filters(const lf_pick_params *params)
+{
+    return params->top_k > 0 || params->top_p < 1.0f || params->min_p > 0.0f;
+}
+
+/* Lets those enter that the filters keep; logits (n) are relative to the highest and divided by T. */
+static void enter_filtered(race *r, candidate *c, int n, const lf_pick_params *params)
+{
     if (params->top_k > 0 && params->top_k < n) {
         select_top(c, n, params->top_k);
         n = params->top_k;
     }
     if (params->top_p < 1.0f) n = keep_top_p(c, n, params->top_p);
     if (params->min_p > 0.0f) n = keep_min_p(c, n, params->min_p);
-    int32_t best = -1;
-    float best_score = -INFINITY;
-    for (int i = 0; i < n; i++) {
-        const float score = c[i].logit + gumbel_noise(params->seed, position, c[i].id);
-        if (best < 0 || score > best_score || (score == best_score && c[i].id < best)) {
-            best = c[i].id;
-            best_score = score;
-        }
+    for (int i = 0; i < n; i++) enter_race(r, c[i].logit, c[i].id);
+}
+
+static int32_t sample(lf_picker *p, const float *logits, float max, int position,
+                      const lf_pick_params *params)
+{
+    race r = {.seed = params->seed, .position = position, .group = -1, .best = -1, .best_score = -INFINITY};
+    const bool filtered = filters(params);
+    int n = 0;
+    if (!filtered) enter_race(&r, 0.0f, place_of(logits, max)); /* a good score to begin with */
+    for (int32_t i = 0; i < p->n_vocab; i++) {
+        /* relative to the highest: a small temperature cannot overflow */
+        const float logit = (logits[i] - max) / params->temperature;
+        if (!(logit > -INFINITY)) continue; /* NaN leaves, too */
+        if (filtered)
+            p->candidates[n++] = (candidate){logit, i};
+        else
+            enter_race(&r, logit, i);
     }
-    return best;
+    if (filtered) enter_filtered(&r, p->candidates, n, params);
+    return r.best;
 }
 
 int32_t lf_pick(lf_picker *p, const float *logits, const int32_t *history, int n_history,
@@ -235,16 +293,16 @@ int32_t lf_pick(lf_picker *p, const float *logits, const int32_t *history, int n
         if (params->mask) apply_mask(p, history, n_history, params);
         logits = p->logits;
     }
-    const int32_t top = argmax(logits, p->n_vocab);
-    if (top < 0 || !isfinite(logits[top])) return -1;
-    return params->temperature > 0.0f ? sample(p, logits, top, n_history, params) : top;
+    const float max = highest(logits, p->n_vocab);
+    if (!isfinite(max)) return -1;
+    return params->temperature > 0.0f ? sample(p, logits, max, n_history, params) : place_of(logits, max);
 }
 
 void lf_pick_logprobs(lf_picker *p, const float *logits, int32_t id, float *logprob, lf_logprob *top,
                       int n_top)
 {
     assert(n_top >= 0 && n_top <= p->n_vocab);
-    const float max = logits[argmax(logits, p->n_vocab)];
+    const float max = highest(logits, p->n_vocab);
     double sum = 0.0;
     for (int i = 0; i < p->n_vocab; i++) sum += exp((double)(logits[i] - max));
     /* cppcheck-suppress invalidFunctionArg ; the highest logit alone adds 1 */
