@@ -42,7 +42,7 @@ for stage in $stages; do
     draft)
         train "$RUNS/novella-draft" --init dim=128,layers=4,heads=4,ffn=352,tied --tokenizer "$texts/tokenizer.model" \
             --data "$texts/train.txt" --data "$texts/stories.txt:0.5" --data "$texts/retrieval-2k.txt:0.3" \
-            --valid "$texts/valid.txt" --context 2048 --tokens 24M --batch 16384 --micro 4096 \
+            --valid "$texts/valid.txt" --context 2048 --tokens 16M --batch 16384 --micro 4096 \
             --schedule wsd --lr 4e-3 --lr-end 0.05 --decay 0.25 --warmup 100
         ;;
     *)

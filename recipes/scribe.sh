@@ -54,9 +54,9 @@ Let's think step by step.
             --data "$texts/sql.drill.jsonl:0.8" --valid "$texts/sql.valid.jsonl" --context 2048 --tokens 8M --batch 8192 \
             --micro 4096 --schedule cosine --lr 1.2e-3 --lr-end 0.03 --warmup 30 --valid-every 100
         ;;
-    python) tune python 3M ;;
-    gsm8k) tune gsm8k 3M ;;
-    stories) tune stories 1.5M ;;
+    python) tune python 2M ;;
+    gsm8k) tune gsm8k 2M ;;
+    stories) tune stories 1M ;;
     *)
         echo "scribe.sh: found \"$stage\", expected data, start, drill, base, sql, python, gsm8k or stories" >&2
         exit 2
