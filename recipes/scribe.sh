@@ -2,16 +2,35 @@
 # The model scribe: 4.6M parameters, trained on text-to-SQL, Python functions, grade-school arithmetic and stories together, and
 # then tuned for each of them alone, on the responses only. So small that four targets and their distilled copies can ship.
 #
-# usage: recipes/scribe.sh [data | start | drill | base | sql | python | gsm8k | stories]     (without a word: all, in this order)
+# usage: recipes/scribe.sh [data | start | drill | base | DOMAIN | cllm-DOMAIN]     (without a word: all, in this order)
+#
+# DOMAIN is sql, python, gsm8k or stories; cllm-DOMAIN distils its target on its own Jacobi trajectories.
 . "$(dirname "$0")/lib.sh"
 texts=$RUNS/scribe-data
-stages=${1:-data start drill base sql python gsm8k stories}
+stages=${1:-data start drill base sql python gsm8k stories cllm-sql cllm-python cllm-gsm8k cllm-stories}
 
 # tune DOMAIN TOKENS: a fine-tune of the base; prompts do not count.
 tune() {
     train "$RUNS/scribe-$1" -m "$RUNS/scribe/model.gguf" --data "$texts/$1.train.jsonl" --valid "$texts/$1.valid.jsonl" \
         --context 2048 --tokens "$2" --batch 8192 --micro 4096 --schedule cosine --lr 3e-4 --lr-end 0.05 --warmup 20 \
         --valid-every 50
+}
+
+# cllm DOMAIN TOKENS STEPS: collects what Jacobi decoding of the training prompts goes through, up to TOKENS of an output, once from
+# guesses as the paper has them and once from n-grams, as decoding has them; and trains on both.
+cllm() {
+    target=$RUNS/scribe-$1/model.gguf
+    for fill in prompt ngram; do
+        "$LOOKFAR" distill collect -m "$target" --prompts "$texts/$1.train.jsonl" --block 16 --fill $fill --max-tokens "$2" \
+            --parallel 24 -o "$RUNS/scribe-$1-$fill.traj"
+    done
+    if [ -f "$RUNS/scribe-$1-cllm/checkpoint" ]; then
+        "$LOOKFAR" distill train -o "$RUNS/scribe-$1-cllm" --resume
+    else
+        "$LOOKFAR" distill train -o "$RUNS/scribe-$1-cllm" -m "$target" --trajectories "$RUNS/scribe-$1-prompt.traj" \
+            --trajectories "$RUNS/scribe-$1-ngram.traj" --hold-out 0.02 --context 1024 --batch 8192 --steps "$3" --lr 6e-4 \
+            --warmup 20 --valid-every 50
+    fi
 }
 
 # mixed FOLDER OPTION...: a run on all domains at once, prompts included, since a schema or a question is text, too.
@@ -57,8 +76,12 @@ Let's think step by step.
     python) tune python 2M ;;
     gsm8k) tune gsm8k 2M ;;
     stories) tune stories 1M ;;
+    cllm-sql) cllm sql 128 500 ;;
+    cllm-python) cllm python 256 500 ;;
+    cllm-gsm8k) cllm gsm8k 256 500 ;;
+    cllm-stories) cllm stories 256 500 ;;
     *)
-        echo "scribe.sh: found \"$stage\", expected data, start, drill, base, sql, python, gsm8k or stories" >&2
+        echo "scribe.sh: found \"$stage\", expected data, start, drill, base, a domain or cllm- and a domain" >&2
         exit 2
         ;;
     esac
