@@ -473,11 +473,13 @@ typedef struct lf_model_cost_params {
     double bandwidth;       /* bytes per second that memory gives */
     double flops;           /* multiplications and additions per second that products reach */
     double overhead;        /* seconds that a pass takes beyond both; 0 */
+    double row_overhead;    /* seconds that each of its rows takes beyond both; 0 */
     double round_overhead;  /* seconds that a round takes beyond its passes; 0 */
     double weight_bytes;    /* of one weight; 2 */
     double cache_bytes;     /* of one element of K or V; 2 */
     int batch, context;     /* sequences, and positions of each */
     int budget;             /* positions that a draft pass sees; 512 */
+    const char *draft_path; /* a smaller model that drafts, with overheads in proportion to its size; NULL: the model itself */
     double acceptance;      /* chance that a candidate is right, given those before it */
     int g;                  /* candidates of a round; 0: the best up to g_max */
     int g_max;              /* 16 */
