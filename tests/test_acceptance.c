@@ -173,8 +173,30 @@ static void test_sequences_do_not_meet(void **state)
     }
 }
 
-/* Attention is a share; more of it falls on a larger budget, and most on what is chosen by it. A budget that no sequence exceeds has no
- * results. */
+/* What a number of candidates gives does not depend on which others are counted with it. */
+static void test_numbers_do_not_meet(void **state)
+{
+    (void)state;
+    lf_error err;
+    results all = {.n = 0}, one = {.n = 0};
+    bench_acceptance_options o = make_options();
+    const bench_hooks all_hooks = hooks_of(&all), one_hooks = hooks_of(&one);
+    o.selections = (bench_ints){.n = 2, .v = {LF_SELECT_VERIFY, LF_SELECT_WINDOW}};
+    o.budgets.n = o.n_temperatures = 1;
+    assert_ok(bench_run_acceptance(&o, &all_hooks, keep, &err), &err);
+    o.gs = (bench_ints){.n = 1, .v = {7}};
+    assert_ok(bench_run_acceptance(&o, &one_hooks, keep, &err), &err);
+    assert_int_equal(all.n, 3 * one.n);
+    for (int i = 0; i < one.n; i++) {
+        const bench_acceptance_result *a = &all.v[3 * i + 2], *b = &one.v[i];
+        assert_true(a->g == 7 && a->rounds == b->rounds && a->accepted == b->accepted);
+        if (a->selection == LF_SELECT_VERIFY)
+            assert_true(a->attention == b->attention); /* where they begin */
+    }
+}
+
+/* Attention is a share; more of it falls on a larger budget, and more on tiles that are chosen by it again and again than on those chosen
+ * once. A budget that no sequence exceeds has no results. */
 static void test_attention(void **state)
 {
     (void)state;
@@ -182,15 +204,21 @@ static void test_attention(void **state)
     results r = {.n = 0};
     const bench_hooks hooks = hooks_of(&r);
     bench_acceptance_options o = make_options();
-    o.selections = (bench_ints){.n = 2, .v = {LF_SELECT_WINDOW, LF_SELECT_VERIFY}};
+    o.selections = (bench_ints){.n = 3, .v = {LF_SELECT_WINDOW, LF_SELECT_SNAP, LF_SELECT_VERIFY}};
     o.budgets = (bench_ints){.n = 3, .v = {96, 160, 4096}};
     o.gs = (bench_ints){.n = 1, .v = {1}};
     o.n_temperatures = 1;
     assert_ok(bench_run_acceptance(&o, &hooks, keep, &err), &err);
-    assert_int_equal(r.n, 4);
+    assert_int_equal(r.n, 6);
     for (int i = 0; i < r.n; i++) assert_true(r.v[i].attention > 0.0 && r.v[i].attention < 1.0);
-    assert_true(r.v[0].attention < r.v[1].attention && r.v[2].attention < r.v[3].attention);
-    assert_true(r.v[2].attention >= r.v[0].attention);
+    for (int i = 0; i < r.n; i += 2) assert_true(r.v[i].attention < r.v[i + 1].attention);
+    for (int i = 0; i < 2; i++)
+        assert_true(r.v[i].attention < r.v[2 + i].attention && r.v[2 + i].attention < r.v[4 + i].attention);
+    results most = {.n = 0};
+    const bench_hooks hooks_of_most = hooks_of(&most);
+    o.budgets = (bench_ints){.n = 1, .v = {224}}; /* hides one to three tiles of 15 to 17 */
+    assert_ok(bench_run_acceptance(&o, &hooks_of_most, keep, &err), &err);
+    for (int i = 0; i < most.n; i++) assert_true(most.v[i].attention > 0.85);
 }
 
 static void test_errors(void **state)
@@ -218,6 +246,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_counts_are_those_of_decoding, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_sequences_do_not_meet, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_numbers_do_not_meet, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_attention, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_errors, enter_temp, leave_temp),
     };
