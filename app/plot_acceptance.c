@@ -135,7 +135,7 @@ static void write_picture(FILE *f, const picture *p)
 {
     (void)fprintf(f,
                   "set multiplot layout %d,2\nset grid\nset yrange [0:1]\nset ylabel 'acceptance'\n"
-                  "set key bottom right\n",
+                  "set key outside right\n",
                   p->n_groups);
     for (int i = 0; i < p->n_groups; i++) {
         const group *g = &p->groups[i];
