@@ -122,6 +122,11 @@ static void test_where_the_small_draft_stops(void **state)
         if (p.batch <= 32 ? ratio > 0.97 : p.batch == 64 ? fabs(ratio - 1) > 0.03 : ratio < 1.05)
             fail_msg("batch %d: found %.3f and %.3f", p.batch, self.speedup, small.speedup);
     }
+    lf_model_cost_params p = llama_3_1_on_8_h100();
+    lf_model_cost_result r = {.size = sizeof r};
+    p.draft_path = "/nonexistent/config.json";
+    assert_int_equal(lf_model_cost(&p, &r, &err), LF_EIO);
+    assert_non_null(strstr(err.text, "/nonexistent/config.json"));
 }
 
 /* Where the K and V of all sequences are as many bytes as the weights, a draft that sees next to nothing takes half a step: Llama-2-7B
