@@ -33,7 +33,7 @@ typedef struct walk {
     bench_lab *l;
     bench_acceptance_fn *on_result;
     track *tracks; /* (n_tracks) */
-    int n_tracks, g_max;
+    int n_tracks;
     int n_lists, stride; /* of attention by tile: layers times KV heads, and tiles */
     float *prompt_mass;  /* (n_sequences, n_lists, stride) the attention of the prompts' last rows; and: */
     float *row_mass;     /* that of the row at the place */
@@ -110,8 +110,6 @@ static lf_status open_walk(walk *w, lf_error *err)
     const size_t n = (size_t)w->o->n_sequences;
     w->n_lists = c->n_layers * c->n_kv_heads;
     w->stride = (bench_positions_of(w->l) + LF_TILE_POS - 1) / LF_TILE_POS;
-    for (int i = 0; i < w->o->gs.n; i++)
-        if (w->o->gs.v[i] > w->g_max) w->g_max = w->o->gs.v[i];
     w->prompt_mass = malloc(n * mass_floats(w) * sizeof *w->prompt_mass);
     w->row_mass = malloc(n * mass_floats(w) * sizeof *w->row_mass);
     w->scratch = malloc((size_t)w->stride * sizeof *w->scratch);
