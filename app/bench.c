@@ -89,6 +89,7 @@ int app_bench(int argc, char **argv)
         {"train", app_bench_train, "tokens per second of training"},
         {"serve", app_bench_serve, "a server under load: times to and between tokens, by request rate"},
         {"magicdec", app_bench_magicdec, "speculation over plain decoding, by batch and context"},
+        {"acceptance", app_bench_acceptance, "how often drafts over a part of the cache are right"},
     };
     return app_run_kind(argc, argv, kinds, sizeof kinds / sizeof *kinds, "Measures speed.");
 }

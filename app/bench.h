@@ -15,6 +15,7 @@ int app_bench_load(int argc, char **argv);
 int app_bench_tokenize(int argc, char **argv);
 int app_bench_train(int argc, char **argv);
 int app_bench_magicdec(int argc, char **argv);
+int app_bench_acceptance(int argc, char **argv);
 int app_bench_serve(int argc, char **argv);
 
 /* Where the results of a run go: rows of a table, and JSON lines. */

@@ -9,7 +9,9 @@ enum {
     OPT_BANDWIDTH = 0x200,
     OPT_GFLOPS,
     OPT_OVERHEAD,
+    OPT_ROW_OVERHEAD,
     OPT_ROUND_OVERHEAD,
+    OPT_DRAFT_MODEL,
     OPT_WEIGHT_BITS,
     OPT_CACHE_BITS,
     OPT_BATCH,
@@ -32,12 +34,15 @@ static const struct argp_option options[] = {
     {"bandwidth", OPT_BANDWIDTH, "GB/S", 0, "what memory gives", 0},
     {"gflops", OPT_GFLOPS, "N", 0, "what products reach, in 10^9 operations per second", 0},
     {"overhead", OPT_OVERHEAD, "MS", 0, "of each pass, in milliseconds (default: 0)", 0},
+    {"row-overhead", OPT_ROW_OVERHEAD, "MS", 0, "of each row of a pass (default: 0)", 0},
     {"round-overhead", OPT_ROUND_OVERHEAD, "MS", 0, "of each round (default: 0)", 0},
     {"weight-bits", OPT_WEIGHT_BITS, "N", 0, "of a weight (default: 16)", 0},
     {"cache-bits", OPT_CACHE_BITS, "N", 0, "of an element of K or V (default: 16)", 0},
     {"batch", OPT_BATCH, "LIST", 0, "sequences (default: 1,4,16,64,256)", 0},
     {"context", OPT_CONTEXT, "LIST", 0, "positions of each (default: 1024,4096,16384,65536)", 0},
     {"budget", OPT_BUDGET, "N", 0, "positions that a draft pass sees (default: 512)", 0},
+    {"draft-model", OPT_DRAFT_MODEL, "MODEL", 0, "a smaller model that drafts (default: the model itself)",
+     0},
     {"acceptance", OPT_ACCEPTANCE, "A", 0, "chance that a candidate is right (default: 0.8)", 0},
     {"g", OPT_G, "N", 0, "candidates of a round; 0 (default): the best", 0},
     {"g-max", OPT_G_MAX, "N", 0, "the most that are tried for the best (default: 16)", 0},
@@ -59,6 +64,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_BANDWIDTH: p->bandwidth = 1e9 * app_parse_float(state, "--bandwidth", arg, 1e-3, 1e9); return 0;
     case OPT_GFLOPS: p->flops = 1e9 * app_parse_float(state, "--gflops", arg, 1e-3, 1e12); return 0;
     case OPT_OVERHEAD: p->overhead = 1e-3 * app_parse_float(state, "--overhead", arg, 0, 1e6); return 0;
+    case OPT_ROW_OVERHEAD:
+        p->row_overhead = 1e-3 * app_parse_float(state, "--row-overhead", arg, 0, 1e6);
+        return 0;
+    case OPT_DRAFT_MODEL: p->draft_path = arg; return 0;
     case OPT_ROUND_OVERHEAD:
         p->round_overhead = 1e-3 * app_parse_float(state, "--round-overhead", arg, 0, 1e6);
         return 0;
@@ -111,11 +120,12 @@ static int print_cell(const command *c, const lf_model_cost_result *r)
     bench_table_row(c->table, columns, cells, N_COLUMNS, false);
     if (!c->json) return 0;
     return app_write_json(c->json, c->json_path,
-                          json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:i, s:f, s:f}", "model",
-                                    c->cost.model_path, "batch", c->cost.batch, "context", c->cost.context,
-                                    "budget", c->cost.budget, "acceptance", c->cost.acceptance, "step_s",
-                                    r->target_seconds, "draft_ratio", draft, "verify_ratio", verify, "g",
-                                    r->g, "tokens_per_round", r->tokens_per_round, "speedup", r->speedup));
+                          json_pack("{s:s, s:s?, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:i, s:f, s:f}", "model",
+                                    c->cost.model_path, "draft_model", c->cost.draft_path, "batch",
+                                    c->cost.batch, "context", c->cost.context, "budget", c->cost.budget,
+                                    "acceptance", c->cost.acceptance, "step_s", r->target_seconds,
+                                    "draft_ratio", draft, "verify_ratio", verify, "g", r->g,
+                                    "tokens_per_round", r->tokens_per_round, "speedup", r->speedup));
 }
 
 /* The shortest of the contexts from which on the largest batch gains at least as much as the smallest; last[i]: the gain of the

@@ -473,11 +473,13 @@ typedef struct lf_model_cost_params {
     double bandwidth;       /* bytes per second that memory gives */
     double flops;           /* multiplications and additions per second that products reach */
     double overhead;        /* seconds that a pass takes beyond both; 0 */
+    double row_overhead;    /* seconds that each of its rows takes beyond both; 0 */
     double round_overhead;  /* seconds that a round takes beyond its passes; 0 */
     double weight_bytes;    /* of one weight; 2 */
     double cache_bytes;     /* of one element of K or V; 2 */
     int batch, context;     /* sequences, and positions of each */
     int budget;             /* positions that a draft pass sees; 512 */
+    const char *draft_path; /* a smaller model that drafts; NULL: the model itself */
     double acceptance;      /* chance that a candidate is right, given those before it */
     int g;                  /* candidates of a round; 0: the best up to g_max */
     int g_max;              /* 16 */
@@ -494,7 +496,8 @@ typedef struct lf_model_cost_result {
 } lf_model_cost_result;
 
 /* What the roofline says: a pass takes the longer of reading the weights and computing its products, and for attention the longer of
- * reading K and V and computing with them. LF_EINVAL names a parameter; otherwise the errors of reading a config. */
+ * reading K and V and computing with them. The overheads are the target's; a smaller model has them in proportion to its layers, and
+ * those of rows to its width, too. LF_EINVAL names a parameter; otherwise the errors of reading a config. */
 lf_status lf_model_cost(const lf_model_cost_params *params, lf_model_cost_result *result, lf_error *err);
 
 /* ---- training: in liblookfar-train (pkg-config lookfar-train), for which oneDNN must be there ---- */

@@ -2,10 +2,13 @@
  *
  * A pass over n rows of B sequences that see S positions each:
  *
- *   max(weights / bandwidth, 2 P n / flops) + max(B S kv / bandwidth, n S 4 H D L / flops) + overhead
+ *   max(weights / bandwidth, 2 P n / flops) + max(B S kv / bandwidth, n S 4 H D L / flops) + overhead + n row_overhead
  *
  * with P weights that a row is multiplied by, kv bytes of K and V for a position, and 4 H D L operations of a row with one of them.
- * A round is g draft passes over the budget, and a verify pass over g + 1 rows of each sequence. */
+ * A round is g draft passes over the budget, and a verify pass over g + 1 rows of each sequence.
+ *
+ * The overheads are the target's. Those of a pass are paid layer by layer (launches, exchanges between devices), those of a row for what
+ * each layer passes on; so a smaller model that drafts has them in proportion to its layers, and to its layers times its width. */
 #include "model/config.h"
 
 #include <math.h>
@@ -42,9 +45,9 @@ static lf_status check_params(const lf_model_cost_params *p, lf_error *err)
     if (!(p->bandwidth > 0) || !(p->flops > 0) || !isfinite(p->bandwidth) || !isfinite(p->flops))
         return lf_fail(err, LF_EINVAL, "bandwidth and flops: found %g and %g, expected numbers above 0",
                        p->bandwidth, p->flops);
-    if (!(p->overhead >= 0) || !(p->round_overhead >= 0))
-        return lf_fail(err, LF_EINVAL, "overheads: found %g and %g, expected 0 or more", p->overhead,
-                       p->round_overhead);
+    if (!(p->overhead >= 0) || !(p->row_overhead >= 0) || !(p->round_overhead >= 0))
+        return lf_fail(err, LF_EINVAL, "overheads: found %g, %g and %g, expected 0 or more", p->overhead,
+                       p->row_overhead, p->round_overhead);
     if (!(p->weight_bytes > 0) || !(p->cache_bytes > 0))
         return lf_fail(err, LF_EINVAL,
                        "bytes of a weight and of the cache: found %g and %g, expected numbers above 0",
@@ -67,15 +70,18 @@ static double weights_of(const lf_config *c)
     return c->n_layers * (dim * (2 * heads + 2 * kv) + 3 * dim * c->ffn_dim) + dim * c->n_vocab;
 }
 
-static double pass_seconds(const lf_config *c, const lf_model_cost_params *p, double rows_each,
-                           double positions)
+/* A pass of one of the models; c is the target's config, of which the overheads are. */
+static double pass_seconds(const lf_config *c, const lf_config *of, const lf_model_cost_params *p,
+                           double rows_each, double positions)
 {
-    const double weights = weights_of(c), rows = p->batch * rows_each;
-    const double kv = 2.0 * c->n_layers * c->n_kv_heads * c->head_dim * p->cache_bytes;
+    const double weights = weights_of(of), rows = p->batch * rows_each;
+    const double kv = 2.0 * of->n_layers * of->n_kv_heads * of->head_dim * p->cache_bytes;
     const double products = fmax(weights * p->weight_bytes / p->bandwidth, 2 * weights * rows / p->flops);
+    const double scores = rows * positions * of->n_layers * of->n_heads; /* of a query with a key */
     const double attention = fmax(p->batch * positions * kv / p->bandwidth,
-                                  rows * positions * 4.0 * c->n_layers * c->n_heads * c->head_dim / p->flops);
-    return products + attention + p->overhead;
+                                  4 * scores * of->head_dim / p->flops);
+    const double layers = (double)of->n_layers / c->n_layers, width = (double)of->dim / c->dim;
+    return products + attention + layers * (p->overhead + width * rows * p->row_overhead);
 }
 
 /* Tokens of a round of g candidates, the one that is always right included. */
@@ -84,14 +90,16 @@ static double tokens_of_round(double acceptance, int g)
     return acceptance == 1 ? g + 1 : (1 - pow(acceptance, g + 1)) / (1 - acceptance);
 }
 
-static lf_model_cost_result cost_of(const lf_config *c, const lf_model_cost_params *p, int g)
+/* draft: the config of what drafts, c itself or a smaller model's. */
+static lf_model_cost_result cost_of(const lf_config *c, const lf_config *draft, const lf_model_cost_params *p,
+                                    int g)
 {
     const double budget = p->budget < p->context ? p->budget : p->context;
     lf_model_cost_result r = {.size = sizeof r,
                               .g = g,
-                              .target_seconds = pass_seconds(c, p, 1, p->context),
-                              .draft_seconds = pass_seconds(c, p, 1, budget),
-                              .verify_seconds = pass_seconds(c, p, g + 1, p->context),
+                              .target_seconds = pass_seconds(c, c, p, 1, p->context),
+                              .draft_seconds = pass_seconds(c, draft, p, 1, budget),
+                              .verify_seconds = pass_seconds(c, c, p, g + 1, p->context),
                               .tokens_per_round = tokens_of_round(p->acceptance, g)};
     const double round = g * r.draft_seconds + r.verify_seconds + (g > 0 ? p->round_overhead : 0);
     r.speedup = r.tokens_per_round * r.target_seconds / round;
@@ -101,12 +109,13 @@ static lf_model_cost_result cost_of(const lf_config *c, const lf_model_cost_para
 lf_status lf_model_cost(const lf_model_cost_params *p, lf_model_cost_result *result, lf_error *err)
 {
     lf_status status = LF_OK;
-    lf_config c;
+    lf_config c, draft;
     LF_TRY(check_params(p, err));
     LF_TRY(read_config(&c, p->model_path, err));
-    *result = cost_of(&c, p, p->g);
+    LF_TRY(read_config(&draft, p->draft_path ? p->draft_path : p->model_path, err));
+    *result = cost_of(&c, &draft, p, p->g);
     for (int g = 1; p->g == 0 && g <= p->g_max; g++) {
-        const lf_model_cost_result r = cost_of(&c, p, g);
+        const lf_model_cost_result r = cost_of(&c, &draft, p, g);
         if (r.speedup > result->speedup) *result = r;
     }
 done:

@@ -221,6 +221,7 @@ static void test_help_and_version(void **state)
                                         {.args = {"bench", "load", "--help"}},
                                         {.args = {"bench", "tokenize", "--help"}},
                                         {.args = {"bench", "magicdec", "--help"}},
+                                        {.args = {"bench", "acceptance", "--help"}},
                                         {.args = {"model-cost", "--help"}},
                                         {.args = {"train", "--help"}},
                                         {.args = {"distill", "train", "--help"}},
@@ -328,6 +329,10 @@ static void test_usage_errors(void **state)
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--proposer", "draft"}, {"expected --draft-model PATH"}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--drafting", "z"}, {"--drafting: found \"z\""}},
         {{"bench", "magicdec", "-m", "x", "-f", "y", "--selection", "z"}, {"--selection: found \"z\""}},
+        {{"bench", "acceptance", "-f", "x"}, {"acceptance", "expected --model PATH and --file FILE"}},
+        {{"bench", "acceptance", "-m", "x", "-f", "y", "--g", "0"}, {"--g: found \"0\""}},
+        {{"bench", "acceptance", "-m", "x", "-f", "y", "--temp", "0,-1"}, {"--temp: found \"-1\""}},
+        {{"bench", "acceptance", "-m", "x", "-f", "y", "--temp", ""}, {"--temp: found \"\""}},
     };
     EXPECT_ERRORS(cases, 2);
 }
@@ -1204,6 +1209,45 @@ static void test_bench_magicdec_goes_on(void **state)
     free(drawn);
 }
 
+/* A line for each temperature, selection and number of candidates, in order, and a picture of them. */
+static void test_bench_acceptance(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {
+        "model", "task",   "temperature", "context",  "sequences",  "n_tokens",         "selection", "budget",
+        "g",     "rounds", "proposed",    "accepted", "acceptance", "tokens_per_round", "attention", NULL};
+    char text_path[512], results[512], picture[512], text[2001], *rest = NULL;
+    int i = 0;
+    for (int j = 0; j < 2000; j++) text[j] = "abc abd acb "[j % 12];
+    write_file(temp_path(text_path, "accepted-text"), text, 2000);
+    result r = run_cli("bench", "acceptance", "-m", tiny_dir, "-f", text_path, "--task", "it's", "-t", "1",
+                       "--sequences", "2", "--context", "230", "--selection", "verify,window", "--budget",
+                       "77", "--g", "1,3", "-n", "20", "--temp", "0,0.5", "-q", "--json",
+                       temp_path(results, "acceptance.jsonl"));
+    expect_success(&r);
+    assert_non_null(strstr(r.out, "tokens/round"));
+    free_result(&r);
+    char *lines = read_file(results, NULL);
+    for (char *line = strtok_r(lines, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), i++) {
+        json_t *root = parse_json(line);
+        expect_keys(root, keys);
+        assert_true(number_of(root, "temperature") == (i < 4 ? 0 : 0.5));
+        assert_string_equal(string_of(root, "selection"), i % 4 < 2 ? "verify" : "window");
+        assert_int_equal(integer_of(root, "g"), i % 2 ? 3 : 1);
+        assert_int_equal(json_array_size(json_object_get(root, "acceptance_at")), i % 2 ? 3 : 1);
+        json_decref(root);
+    }
+    assert_int_equal(i, 8);
+    free(lines);
+    if (system("command -v gnuplot >/dev/null") != 0) return; /* NOLINT: the command is the test's own */
+    r = run_cli("plot", results, "-o", temp_path(picture, "acceptance.svg"));
+    expect_success(&r);
+    free_result(&r);
+    char *drawn = read_file(picture, NULL);
+    assert_non_null(strstr(drawn, "it s, context 230, temperature 0.5: budget 77"));
+    free(drawn);
+}
+
 static void test_bench_kernels_and_load(void **state)
 {
     (void)state;
@@ -1402,6 +1446,7 @@ int main(void)
         cmocka_unit_test(test_bench_magicdec),
         cmocka_unit_test(test_bench_magicdec_peer),
         cmocka_unit_test(test_bench_magicdec_goes_on),
+        cmocka_unit_test(test_bench_acceptance),
         cmocka_unit_test(test_bench_kernels_and_load),
         cmocka_unit_test(test_convert_and_quantize),
         cmocka_unit_test(test_golden_text),
