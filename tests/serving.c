@@ -19,7 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 32, SERVERS_MAX = 8, SECONDS_MAX = 120, METRIC_SECONDS = 30 };
+enum {
+    ARGS_MAX = 32,
+    SERVERS_MAX = 8,
+    SECONDS_MAX = TESTS_SHORT ? 400 : 120,
+    METRIC_SECONDS = TESTS_SHORT ? 100 : 30,
+};
 
 static char binary[1024];
 static char *temp_dir;

@@ -119,6 +119,16 @@ static void check_metrics(const server *s)
     }
 }
 
+/* Every preemption is in the trace, with a cause. */
+static int count_traced(const char *path)
+{
+    char *trace = read_file(path, NULL);
+    int n = 0;
+    for (const char *at = trace; (at = strstr(at, ",\"for\":")) != NULL; at++) n++;
+    free(trace);
+    return n;
+}
+
 static void test_exactness_under_load(void **state)
 {
     (void)state;
@@ -128,7 +138,8 @@ static void test_exactness_under_load(void **state)
     uint64_t rng = setting("LOOKFAR_SEED", 11);
     assert_in_range(n, 1, CLIENTS_MAX);
     server s = start_server("-c", "1024", "--cache-pages", "10", "--parallel", "12", "--queue", "1000",
-                            "--draft-model", serving_model(), "--draft-window", "70", "-b", "96");
+                            "--draft-model", serving_model(), "--trace", serving_file("trace"),
+                            "--draft-window", "70", "-b", "96");
     make_kinds(kinds, &rng);
     for (int i = 0; i < n; i++) {
         kind_of[i] = (int)(rng_next(&rng) % KINDS);
@@ -147,6 +158,7 @@ static void test_exactness_under_load(void **state)
     assert_true(preemptions > 0 && hits > 0);
     for (int k = 0; k < KINDS; k++) free(kinds[k].expected);
     stop_cleanly(&s);
+    assert_int_equal(count_traced(serving_file("trace")), (int)preemptions);
 }
 
 int main(void)
