@@ -272,10 +272,10 @@ typedef struct outcome {
 } outcome;
 
 static const bench_column columns[] = {
-    {"workload", 8, true, false},      {"engine", 8, true, false},    {"proposer", 8, true, false},
-    {"rate", 6, true, false},          {"TTFT p50", 9, false, false}, {"p99", 9, false, false},
-    {"TPOT p50 ms", 11, false, false}, {"p99", 9, false, false},      {"tok/s", 9, false, false},
-    {"goodput/s", 9, false, false},    {"server %", 8, false, false}, {"errors", 6, false, false},
+    {"workload", 8, true, false},      {"engine", 8, true, false},        {"proposer", 8, true, false},
+    {"rate", 6, true, false},          {"TTFT p50 ms", 11, false, false}, {"p99", 9, false, false},
+    {"TPOT p50 ms", 11, false, false}, {"p99", 9, false, false},          {"tok/s", 9, false, false},
+    {"goodput/s", 9, false, false},    {"server %", 8, false, false},     {"errors", 6, false, false},
 };
 
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
@@ -301,8 +301,8 @@ static lf_status tell(command *c, const char *workload, const char *proposer, co
     bench_cell_text(*cell++, engine);
     bench_cell_text(*cell++, proposer ? proposer : "");
     bench_cell_text(*cell++, rate);
-    bench_cell_number(*cell++, r->ttft_p50);
-    bench_cell_number(*cell++, r->ttft_p99);
+    bench_cell_number(*cell++, r->ttft_p50 * 1e3);
+    bench_cell_number(*cell++, r->ttft_p99 * 1e3);
     bench_cell_number(*cell++, r->tpot_p50 * 1e3);
     bench_cell_number(*cell++, r->tpot_p99 * 1e3);
     bench_cell_number(*cell++, r->throughput);
@@ -394,8 +394,8 @@ static int compare_doubles(const void *a, const void *b)
 /* The median of a member of outcomes (n). */
 static double median_of(const outcome *outcomes, int n, size_t offset)
 {
-    double values[ROUNDS_MAX];
-    for (int i = 0; i < n; i++) values[i] = *(const double *)((const char *)&outcomes[i] + offset);
+    double values[ROUNDS_MAX] = {0};
+    for (int i = 0; i < n; i++) memcpy(&values[i], (const char *)&outcomes[i] + offset, sizeof *values);
     qsort(values, (size_t)n, sizeof *values, compare_doubles);
     return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
 }
@@ -409,8 +409,10 @@ static outcome sum_up(const outcome *outcomes, int n)
                                      offsetof(outcome, http.seconds),  offsetof(outcome, step_seconds),
                                      offsetof(outcome, http_seconds)};
     outcome sum = {0};
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
-        *(double *)((char *)&sum + members[i]) = median_of(outcomes, n, members[i]);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        const double median = median_of(outcomes, n, members[i]);
+        memcpy((char *)&sum + members[i], &median, sizeof median);
+    }
     for (int i = 0; i < n; i++) {
         sum.http.n_tokens += outcomes[i].http.n_tokens;
         sum.http.errors += outcomes[i].http.errors;
