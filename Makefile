@@ -53,7 +53,7 @@ APP_SRC  := $(sort $(wildcard app/*.c app/serve/*.c bench/*.c))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard fuzz/fuzz_*.c))
 # Under tsan only what starts threads: the rest has no races to find and takes ten times as long.
-THREADED := base threads convert families forward generate law requests
+THREADED := base threads convert families forward generate law requests sched sched_limits serve_api serve_faults serve_load
 ifeq ($(VARIANT),tsan)
 TEST_SRC := $(filter $(THREADED:%=tests/test_%.c),$(TEST_SRC))
 endif

@@ -314,6 +314,9 @@ int app_write_json(FILE *f, const char *path, json_t *object)
 
 int app_close_json(FILE *f, const char *path, int code)
 {
-    const bool ok = !f || f == stdout || fclose(f) == 0;
-    return ok || code != 0 ? code : fail_json(path);
+    if (!f || f == stdout) return code;
+    const bool failed = ferror(f) != 0; /* earlier: nobody knows any more why */
+    if (fclose(f) == 0 && !failed) return code;
+    if (failed) errno = EIO;
+    return code != 0 ? code : fail_json(path);
 }

@@ -26,6 +26,12 @@ void app_write_trace(FILE *trace, int i_step, const lf_step_info *s)
             trace, "%s{\"id\":%lld,\"rows\":%d,\"proposer\":\"%s\",\"g\":%d,\"accepted\":%d,\"emitted\":%d}",
             i ? "," : "", (long long)q->id, q->rows, q->proposer, q->proposed, q->accepted, q->emitted);
     }
+    (void)fprintf(trace, "],\"preempted\":[");
+    for (int i = 0; i < s->preempted; i++) {
+        const lf_step_preemption *p = &s->preemptions[i];
+        (void)fprintf(trace, "%s{\"id\":%lld,\"for\":%lld,\"tokens\":%d}", i ? "," : "", (long long)p->id,
+                      (long long)p->for_id, p->tokens);
+    }
     (void)fprintf(trace, "]}\n");
     (void)fflush(trace);
 }

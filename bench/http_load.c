@@ -90,31 +90,57 @@ static int status_of(const char *head)
     return sscanf(head, "HTTP/1.%*d %d", &status) == 1 ? status : 0;
 }
 
-lf_status bench_http_call(json_t **out, const bench_server *server, const char *path, const json_t *body,
-                          lf_error *err)
+/* An answer with status 200; its body begins at *begin. */
+static lf_status call(lf_bytes *answer, size_t *begin, const bench_server *server, const char *path,
+                      const json_t *body, lf_error *err)
 {
     lf_status status = LF_OK;
     struct addrinfo *address = NULL;
-    lf_bytes text = {0}, answer = {0};
+    lf_bytes text = {0};
     int fd = -1;
-    *out = NULL;
     LF_TRY(resolve(&address, server, err));
     text = request_text(server, path, body);
     if (!text.data) LF_TRY(lf_fail_memory(err, "a request", 0));
     fd = connect_to(address, 0);
-    if (fd < 0 || !exchange(fd, &text, &answer))
+    if (fd < 0 || !exchange(fd, &text, answer))
         LF_TRY(lf_fail(err, LF_EIO, "http://%s:%s%s: %s", server->host, server->port, path, strerror(errno)));
-    const char *end = answer.data ? strstr(answer.data, "\r\n\r\n") : NULL;
-    const int code = end ? status_of(answer.data) : 0;
-    if (code == 200) *out = json_loads(end + 4, 0, NULL);
-    if (!*out)
-        status = lf_fail(err, LF_EIO, "http://%s:%s%s: found status %d, expected 200 and JSON", server->host,
+    const char *end = answer->data ? strstr(answer->data, "\r\n\r\n") : NULL;
+    const int code = end ? status_of(answer->data) : 0;
+    if (code == 200)
+        *begin = (size_t)(end + 4 - answer->data);
+    else
+        status = lf_fail(err, LF_EIO, "http://%s:%s%s: found status %d, expected 200", server->host,
                          server->port, path, code);
 done:
     if (fd >= 0) (void)close(fd);
     lf_bytes_free(&text);
-    lf_bytes_free(&answer);
     if (address) freeaddrinfo(address);
+    return status;
+}
+
+lf_status bench_http_call(json_t **out, const bench_server *server, const char *path, const json_t *body,
+                          lf_error *err)
+{
+    lf_bytes answer = {0};
+    size_t begin;
+    *out = NULL;
+    lf_status status = call(&answer, &begin, server, path, body, err);
+    if (status == LF_OK) *out = json_loads(answer.data + begin, 0, NULL);
+    if (status == LF_OK && !*out)
+        status = lf_fail(err, LF_EIO, "http://%s:%s%s: expected JSON", server->host, server->port, path);
+    lf_bytes_free(&answer);
+    return status;
+}
+
+lf_status bench_http_get(char **out, const bench_server *server, const char *path, lf_error *err)
+{
+    lf_bytes answer = {0};
+    size_t begin;
+    *out = NULL;
+    lf_status status = call(&answer, &begin, server, path, NULL, err);
+    if (status == LF_OK) *out = lf_strndup(answer.data + begin, answer.len - begin);
+    if (status == LF_OK && !*out) status = lf_fail_memory(err, path, answer.len);
+    lf_bytes_free(&answer);
     return status;
 }
 

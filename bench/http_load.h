@@ -19,6 +19,9 @@ lf_status bench_parse_server(bench_server *out, const char *url, lf_error *err);
 lf_status bench_http_call(json_t **out, const bench_server *server, const char *path, const json_t *body,
                           lf_error *err);
 
+/* The text of an answer to GET; the caller's. */
+lf_status bench_http_get(char **out, const bench_server *server, const char *path, lf_error *err);
+
 typedef struct bench_http_load {
     const bench_server *server;
     json_t **

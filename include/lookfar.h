@@ -362,6 +362,13 @@ typedef struct lf_step_seq {
     int proposed, accepted, emitted;
 } lf_step_seq;
 
+/* A request that gave up its pages before a pass. */
+typedef struct lf_step_preemption {
+    int64_t id;     /* of lf_request_id */
+    int64_t for_id; /* the request whose rows had no page: an earlier one, or, as the last of all, itself */
+    int tokens;     /* in the cache until then: read again, but for what the prefix cache keeps */
+} lf_step_preemption;
+
 /* What a pass did; times in seconds. */
 typedef struct lf_step_info {
     size_t size;      /* sizeof(lf_step_info), set by the caller */
@@ -372,7 +379,8 @@ typedef struct lf_step_info {
     int queued, active; /* requests after the pass */
     int preempted;      /* requests that gave up their pages before it */
     double propose_seconds, forward_seconds, pick_seconds;
-    const lf_step_seq *seqs; /* (n_requests) valid until the next pass; the engine's */
+    const lf_step_seq *seqs;               /* (n_requests) valid until the next pass; the engine's */
+    const lf_step_preemption *preemptions; /* (preempted) likewise */
 } lf_step_info;
 
 /* Runs one pass for all open requests. *busy is false when there was nothing to do. info may be NULL. A request that fails

@@ -20,7 +20,6 @@ typedef struct output_token {
 
 struct lf_request {
     lf_engine *engine;
-    int64_t id; /* of lf_request_id */
     lf_seq seq; /* seq.kv is NULL while queued and after the end */
     lf_job job; /* of the scheduler, until the end */
     bool in_callback;

@@ -250,7 +250,7 @@ lf_status lf_request_submit(lf_request **out, lf_engine *e, const lf_request_par
     } else {
         LF_TRY(lf_sched_submit(e->sched, &r->job, err));
     }
-    r->id = e->n_submitted++;
+    r->job.id = e->n_submitted++;
     *out = r;
 done:
     if (status != LF_OK && r) free_request(r);
@@ -259,7 +259,7 @@ done:
 
 int64_t lf_request_id(const lf_request *r)
 {
-    return r->id;
+    return r->job.id;
 }
 
 /* ---- the end ---- */
@@ -488,7 +488,7 @@ static void collect_step_seqs(const lf_engine *e)
         const lf_job *job = lf_sched_stepped(e->sched, i);
         const lf_seq_step *s = &job->seq->step;
         if (!job->failed && s->rows > 0)
-            *out++ = (lf_step_seq){.id = ((lf_request *)job->seq->cookie)->id,
+            *out++ = (lf_step_seq){.id = job->id,
                                    .rows = s->rows,
                                    .proposer = s->proposer,
                                    .proposed = s->proposed,
@@ -512,12 +512,12 @@ static void fill_step_info(const lf_engine *e, const lf_step *step, lf_step_info
                            .forward_seconds = (double)step->forward_ns * 1e-9,
                            .pick_seconds = (double)step->pick_ns * 1e-9,
                            .seqs = e->step_seqs};
+    info->preemptions = lf_sched_preempted(e->sched, &info->preempted);
 }
 
 lf_status lf_engine_step(lf_engine *e, bool *busy, lf_step_info *info, lf_error *err)
 {
     lf_step step;
-    const int64_t preemptions = e->stats.preemptions;
     assert(!e->stepping);
     *busy = lf_sched_first(e->sched) != NULL;
     e->stepping = true;
@@ -525,9 +525,7 @@ lf_status lf_engine_step(lf_engine *e, bool *busy, lf_step_info *info, lf_error 
     e->stepping = false;
     if (info) collect_step_seqs(e);
     settle_requests(e);
-    if (!info) return status;
-    fill_step_info(e, &step, info);
-    info->preempted = (int)(e->stats.preemptions - preemptions);
+    if (info) fill_step_info(e, &step, info);
     return status;
 }
 

@@ -365,6 +365,9 @@ static void test_errors_of_paths_and_limits(void **state)
          {"context size: found 9999999", "at most 200000"}},
         {{"run", "-m", tiny_dir, "--prompts", in_no_dir}, {in_no_dir, "cannot open", "No such file"}},
         {{"run", "-m", tiny_dir, "-p", "a", "--trace", in_no_dir}, {in_no_dir, "cannot write"}},
+        {{"serve", "-m", tiny_dir, "--trace", in_no_dir}, {in_no_dir, "cannot write"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "--chat"}, {"chat template"}},
+        {{"run", "-m", tiny_dir, "--messages", in_no_dir}, {in_no_dir}},
         {{"run", "-m", tiny_dir, "-p", "a", "--prediction", in_no_dir}, {in_no_dir, "cannot open"}},
         {{"run", "-m", tiny_dir, "-p", "a", "-l", "128+1"}, {"128"}},
         {{"run", "-m", tiny_dir, "-p", ""}, {"prompt: found no tokens, expected at least 1"}},
@@ -458,6 +461,8 @@ static void test_a_full_disk(void **state)
          {"/dev/full: cannot write: No space left"}},
         {{"inspect", tiny_dir, "--json", "/dev/full"}, {"/dev/full: cannot write: No space left"}},
         {{"run", "-m", tiny_dir, "-p", "a", "--dump-logits", "/dev/full"}, {"/dev/full: cannot write"}},
+        {{"run", "-m", tiny_dir, "-p", "a", "-n", "20", "-q", "--no-display-prompt", "--trace", "/dev/full"},
+         {"/dev/full: cannot write"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         result r = run_with(&(streams){0}, cases[i].args);
@@ -789,6 +794,66 @@ static void test_many_requests(void **state)
     char *trace = read_file(trace_path, NULL);
     expect_trace(trace, (const int[]){40, 25, 25}, 3);
     free(trace);
+}
+
+/* A cache that holds one of them at its end: who came last gives way, and the trace says to whom. */
+static void test_preempted_requests(void **state)
+{
+    (void)state;
+    char input[1024] = "", path[512], trace_path[512];
+    int n_preempted = 0;
+    for (int i = 0; i < 3; i++)
+        (void)snprintf(input + strlen(input), sizeof input - strlen(input),
+                       "{\"prompt\": \"%0100d\", \"proposer\": \"none\"}\n", i);
+    write_file(temp_path(path, "requests"), input, strlen(input));
+    result r = run_cli("run", "-m", tiny_dir, "--prompts", path, "--parallel", "3", "-n", "100", "-c", "256",
+                       "--cache-pages", "3", "--ignore-eos", "--trace", temp_path(trace_path, "trace"));
+    expect_success(&r);
+    free_result(&r);
+    char *trace = read_file(trace_path, NULL);
+    for (const char *line = trace; *line; line = strchr(line, '\n') + 1) {
+        json_t *root = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL), *one;
+        size_t i;
+        json_array_foreach(json_object_get(root, "preempted"), i, one)
+        {
+            assert_true(integer_of(one, "id") >= integer_of(one, "for"));
+            assert_in_range(integer_of(one, "tokens"), 100, 200);
+            n_preempted++;
+        }
+        json_decref(root);
+    }
+    assert_true(n_preempted > 0);
+    free(trace);
+}
+
+/* A message, a list of them and a request of OpenAI's are put to the model as the template says. */
+static void test_chat(void **state)
+{
+    (void)state;
+    static const char template[] = "{{ messages[0].content }}!";
+    static const char list[] = "[{\"role\": \"user\", \"content\": \"hello\\n\"}]";
+    static const char request[] = "{\"model\": \"any\", \"messages\": [{\"role\": \"user\", \"content\": "
+                                  "[{\"type\": \"text\", \"text\": \"hello\\n\"}]}]}";
+    char list_path[512], request_path[512], template_path[512];
+    write_file(temp_path(list_path, "list"), list, strlen(list));
+    write_file(temp_path(request_path, "request"), request, strlen(request));
+    char *plain = tiny_text(NULL, "-p", "<|im_start|>user\\nhello\\n<|im_end|>\\n<|im_start|>assistant\\n",
+                            "-n", "30", "--no-display-prompt");
+    char *texts[] = {tiny_text(NULL, "--chat-template", "chatml", "-p", "hello\\n", "-n", "30"),
+                     tiny_text("hello\n", "--chat-template", "chatml", "-n", "30"),
+                     tiny_text(NULL, "--chat-template", "chatml", "--messages", list_path, "-n", "30"),
+                     tiny_text(NULL, "--chat-template", "chatml", "--messages", request_path, "-n", "30")};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        assert_string_equal(texts[i], plain);
+        free(texts[i]);
+    }
+    free(plain);
+    write_file(temp_path(template_path, "template"), template, strlen(template));
+    plain = tiny_text(NULL, "-p", "hello!", "-n", "30", "--no-display-prompt");
+    char *own = tiny_text(NULL, "--chat-template", template_path, "-p", "hello", "-n", "30");
+    assert_string_equal(own, plain);
+    free(own);
+    free(plain);
 }
 
 /* Both ways give each request's object; the text that the model wrote is part of the prompt, as far as the context has room. */
@@ -1433,6 +1498,8 @@ int main(void)
         cmocka_unit_test(test_interactive),
         cmocka_unit_test(test_proposers),
         cmocka_unit_test(test_many_requests),
+        cmocka_unit_test(test_preempted_requests),
+        cmocka_unit_test(test_chat),
         cmocka_unit_test(test_compare),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_stop_text_and_bias),

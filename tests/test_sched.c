@@ -1,203 +1,15 @@
-/* The scheduler under load: outputs are those of a request alone, nobody starves, every page is accounted for, whatever is preempted,
- * shared, cancelled or out of memory. */
+/* The scheduler under load: outputs are those of a request alone, nobody starves, every page is accounted for, whatever is preempted or
+ * shared. Its limits are in test_sched_limits. */
 #include "testing.h"
 
-#include "oom.h"
-#include "tiny_model.h"
+#include "sched_fixture.h"
 
-#include "../bench/random_model.h"
-#include "../src/engine_int.h"
-
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_VOCAB = 40, N_CTX = 600, PROMPT_MAX = 420, OUTPUT_MAX = 140, N_CASES = 64, OPEN_MAX = 24 };
-
-static char *temp_dir;
-static char model_path[512];
-
-static const char *const proposers[] = {"none", "ngram", "jacobi", "sparse", "draft", "auto"};
-enum { N_PROPOSERS = sizeof proposers / sizeof *proposers };
-
-/* ---- what is asked and what must come out ---- */
-
-typedef struct ask {
-    int32_t prompt[PROMPT_MAX];
-    int n_prompt, n_predict;
-    float temperature;
-    uint64_t seed;
-    int n_ids; /* the output of plain decoding, alone */
-    int32_t ids[OUTPUT_MAX];
-    float logprobs[OUTPUT_MAX];
-} ask;
-
-static ask asks[N_CASES];
-
-static lf_engine_params engine_params(int n_seqs, int n_pages)
-{
-    lf_engine_params p;
-    lf_engine_params_init(&p);
-    p.model_path = model_path;
-    p.n_ctx = N_CTX;
-    p.n_seqs = n_seqs;
-    p.n_pages = n_pages;
-    p.n_threads = 1;
-    p.batch_rows = 64;
-    p.draft_path = model_path; /* drafts for itself, over a window */
-    p.draft_window = 70;
-    return p;
-}
-
-static lf_engine *open_engine(const lf_engine_params *p)
-{
-    lf_error err;
-    lf_engine *e;
-    assert_ok(lf_engine_open(&e, p, &err), &err);
-    return e;
-}
-
-static lf_request_params request_params(const ask *a, const char *proposer)
-{
-    lf_request_params p;
-    lf_request_params_init(&p);
-    p.ids = a->prompt;
-    p.n_ids = (size_t)a->n_prompt;
-    p.n_predict = a->n_predict;
-    p.temperature = a->temperature;
-    p.seed = a->seed;
-    p.proposer = proposer;
-    p.sparse_budget = 64;
-    p.logprobs = true;
-    return p;
-}
-
-static void submit(lf_request **out, lf_engine *e, const lf_request_params *p)
-{
-    lf_error err;
-    assert_ok(lf_request_submit(out, e, p, &err), &err);
-}
-
-static lf_step_info step(lf_engine *e)
-{
-    lf_error err;
-    bool busy;
-    lf_step_info info = {.size = sizeof info};
-    assert_ok(lf_engine_step(e, &busy, &info, &err), &err);
-    return info;
-}
-
-static void wait_for(lf_request *r)
-{
-    lf_error err;
-    assert_ok(lf_request_wait(r, &err), &err);
-}
-
-static lf_request_result result_of(const lf_request *r)
-{
-    lf_request_result result = {.size = sizeof result};
-    lf_request_get_result(r, &result);
-    return result;
-}
-
-static lf_engine_stats stats_of(const lf_engine *e)
-{
-    lf_engine_stats stats;
-    lf_engine_get_stats(e, &stats);
-    return stats;
-}
-
-/* Ids and log probabilities so far are the first of those that the request gives alone. */
-static void check_output(const lf_request *r, const ask *a, bool whole)
-{
-    size_t n;
-    const int32_t *ids = lf_request_ids(r, &n);
-    assert_true(whole ? (int)n == a->n_ids : (int)n <= a->n_ids);
-    assert_memory_equal(ids, a->ids, n * sizeof *ids);
-    for (size_t i = 0; i < n; i++) assert_memory_equal(&r->tokens[i].logprob, &a->logprobs[i], sizeof(float));
-}
-
-/* Prompts in families that begin alike, of all lengths. */
-static void make_asks(void)
-{
-    const lf_engine_params ep = engine_params(1, 0);
-    lf_engine *e = open_engine(&ep);
-    uint64_t rng = 1;
-    for (int i = 0; i < N_CASES; i++) {
-        ask *a = &asks[i];
-        const bool is_long = rng_next(&rng) % 3 == 0;
-        a->n_prompt = 1 + (int)(rng_next(&rng) % (is_long ? PROMPT_MAX : 90));
-        a->n_predict = 1 + (int)(rng_next(&rng) % OUTPUT_MAX);
-        a->temperature = i % 2 ? 1.0f : 0.0f;
-        a->seed = rng_next(&rng);
-        for (int j = 0; j < a->n_prompt; j++) a->prompt[j] = (int32_t)(rng_next(&rng) % N_VOCAB);
-        if (i % 4 == 0) continue;
-        const ask *before = &asks[i - 1];
-        const int shared = a->n_prompt < before->n_prompt ? a->n_prompt : before->n_prompt;
-        memcpy(a->prompt, before->prompt, (size_t)(i % 4 == 1 ? shared / 2 : shared) * sizeof *a->prompt);
-    }
-    for (int i = 0; i < N_CASES; i++) {
-        lf_request *r;
-        size_t n;
-        lf_request_params p = request_params(&asks[i], "none");
-        p.no_prefix_cache = true;
-        submit(&r, e, &p);
-        wait_for(r);
-        const int32_t *ids = lf_request_ids(r, &n);
-        memcpy(asks[i].ids, ids, n * sizeof *ids);
-        asks[i].n_ids = (int)n;
-        assert_int_equal(n, asks[i].n_predict);
-        for (size_t j = 0; j < n; j++) asks[i].logprobs[j] = r->tokens[j].logprob;
-        lf_request_free(r);
-    }
-    lf_engine_close(e);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    lf_error err;
-    const lf_config config = tiny_config(1, N_VOCAB, N_CTX);
-    const lf_random_model m = {.config = config, .dtype = LF_DTYPE_F32, .seed = 2};
-    temp_dir = make_temp_dir();
-    (void)snprintf(model_path, sizeof model_path, "%s/model.gguf", temp_dir);
-    assert_ok(lf_random_model_write(model_path, &m, &err), &err);
-    make_asks();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    remove_tree(temp_dir);
-    free(temp_dir);
-    return 0;
-}
+enum { OPEN_MAX = 24 };
 
 /* ---- invariants of a step ---- */
-
-static void check_pages(const lf_engine *e)
-{
-    const lf_kv_seq *seqs[256], *drafts[256];
-    int n = 0, n_drafts = 0, n_jobs = 0;
-    int32_t *refs = calloc((size_t)lf_kv_pool_n_pages(e->pool), sizeof *refs);
-    for (const lf_job *job = lf_sched_first(e->sched); job; job = job->next, n_jobs++) {
-        assert_true(job->active == (job->seq->kv != NULL));
-        assert_true(!job->reader || (job->reader->active && !job->active));
-        assert_true(job->active || !job->seq->draft_kv);
-        if (job->active) seqs[n++] = job->seq->kv;
-        if (job->seq->draft_kv) drafts[n_drafts++] = job->seq->draft_kv;
-    }
-    lf_prefix_count_refs(e->prefix, refs);
-    assert_true(lf_kv_pool_check(e->pool, seqs, n, refs));
-    assert_true(lf_kv_pool_check(e->draft.pool, drafts, n_drafts, NULL));
-    const lf_engine_stats stats = stats_of(e);
-    assert_int_equal(stats.active, n);
-    assert_int_equal(stats.queued, n_jobs - n);
-    assert_true(stats.pages_used >= 0 && stats.pages_used + stats.pages_cached <= stats.pages);
-    assert_true(n > 0 || stats.pages_used == 0);
-    free(refs);
-}
 
 /* A job as it was before a step. */
 typedef struct before {
@@ -368,23 +180,6 @@ static void test_load_changes_no_output(void **state)
 
 /* ---- preemption ---- */
 
-/* A request that begins with a page and ends with two. */
-static const ask *find_growing(void)
-{
-    const ask *a = asks;
-    while (a->n_prompt > 100 || a->n_prompt + a->n_predict < 170) a++;
-    assert_true(a < asks + N_CASES);
-    return a;
-}
-
-/* An engine in which two of them have all that they need, and a third only to begin with. */
-static lf_engine_params scarce_params(int n_seqs)
-{
-    lf_engine_params p = engine_params(n_seqs, 4);
-    p.n_ctx = 3 * LF_PAGE_POS;
-    return p;
-}
-
 /* Three that fit as long as they are short. The first is never the one to give way. */
 static void test_the_last_comer_gives_way(void **state)
 {
@@ -404,9 +199,14 @@ static void test_the_last_comer_gives_way(void **state)
             bool at_border = false; /* one needs a page for its last token, not for its candidates only */
             for (int i = 0, n = look_before(e, jobs); i < n; i++)
                 at_border = at_border || (jobs[i].active && jobs[i].len % LF_PAGE_POS == 0);
-            const int more = step(e).preempted;
-            if (p.no_prefix_cache) assert_true(more == 0 || at_border);
-            preempted += more;
+            const lf_step_info info = step(e);
+            if (p.no_prefix_cache) assert_true(info.preempted == 0 || at_border);
+            for (int i = 0; i < info.preempted; i++) {
+                assert_int_equal(info.preemptions[i].id, lf_request_id(r[2]));
+                assert_true(info.preemptions[i].for_id <= lf_request_id(r[2]));
+                assert_true(info.preemptions[i].tokens >= a->n_prompt);
+            }
+            preempted += info.preempted;
             check_pages(e);
         }
         for (int i = 0; i < N; i++) {
@@ -460,14 +260,6 @@ static void test_scoring_makes_room(void **state)
 }
 
 /* ---- sharing ---- */
-
-static const ask *find_long(void)
-{
-    for (int i = 0; i < N_CASES; i++)
-        if (asks[i].n_prompt > 300 && asks[i].n_prompt % LF_PAGE_POS > 20) return &asks[i];
-    fail();
-    return NULL;
-}
 
 /* Eight answers to one prompt read it once. */
 static void test_one_prompt_is_read_once(void **state)
@@ -659,260 +451,6 @@ static void test_plans_keep_the_rule(void **state)
     lf_kv_pool_free(pool);
 }
 
-/* ---- callbacks, limits, memory ---- */
-
-typedef struct meddler {
-    lf_engine *engine;
-    lf_request **victims; /* (3) one to cancel, one to free, one to submit */
-    int n_calls;
-} meddler;
-
-static bool refuse_calls(void *cookie, const lf_token *token)
-{
-    (void)cookie, (void)token;
-    fail_msg("a freed request was called back");
-    return true;
-}
-
-static void meddle(meddler *m)
-{
-    if (m->n_calls++ != 3) return;
-    lf_request_cancel(m->victims[0]);
-    m->victims[1]->on_token = refuse_calls;
-    lf_request_free(m->victims[1]);
-    m->victims[1] = NULL;
-    const lf_request_params p = request_params(&asks[3], "auto");
-    submit(&m->victims[2], m->engine, &p);
-}
-
-static bool meddle_token(void *cookie, const lf_token *token)
-{
-    (void)token;
-    meddle(cookie);
-    return true;
-}
-
-static bool meddle_prefill(void *cookie, int done, int total)
-{
-    (void)done, (void)total;
-    meddle(cookie);
-    return true;
-}
-
-/* A callback, in the middle of a pass and after one, may cancel, free and submit others, before and behind itself, active and
- * waiting. The first `auto` of an engine measures passes: not within one. */
-static void test_callbacks_may_meddle(void **state)
-{
-    (void)state;
-    for (int place = 0; place < 3; place++)
-        for (int in_prefill = 0; in_prefill < 2; in_prefill++)
-            for (int n_seqs = 1; n_seqs <= 3; n_seqs++) {
-                const long live = oom_live();
-                const lf_engine_params ep = engine_params(n_seqs, 0);
-                lf_engine *e = open_engine(&ep);
-                lf_request *victims[3] = {NULL}, *own = NULL;
-                meddler m = {.engine = e, .victims = victims};
-                const ask *a = find_long();
-                for (int i = 0, victim = 0; i < 3; i++) {
-                    const lf_request_params other = request_params(&asks[4 + i], "jacobi");
-                    lf_request_params p = request_params(a, "none");
-                    if (in_prefill)
-                        p.on_prefill = meddle_prefill;
-                    else
-                        p.on_token = meddle_token;
-                    p.cookie = &m;
-                    submit(i == place ? &own : &victims[victim++], e, i == place ? &p : &other);
-                }
-                while (!lf_request_is_finished(own)) {
-                    (void)step(e);
-                    check_pages(e);
-                }
-                check_output(own, a, true);
-                assert_true(m.n_calls > 3);
-                assert_true(lf_request_is_finished(victims[0]));
-                wait_for(victims[2]);
-                check_output(victims[2], &asks[3], true);
-                check_pages(e);
-                lf_request_free(own);
-                lf_request_free(victims[0]);
-                lf_request_free(victims[2]);
-                lf_engine_close(e);
-                assert_int_equal(oom_live(), live);
-            }
-}
-
-/* Cancelling ends a request at once between passes, while it waits, reads and decodes, and gives its pages back. */
-static void test_cancel_is_immediate(void **state)
-{
-    (void)state;
-    const ask *a = find_long();
-    const lf_engine_params ep = engine_params(1, 0);
-    lf_engine *e = open_engine(&ep);
-    for (int n_steps = 0; n_steps < 12; n_steps++) {
-        lf_request *r[2];
-        lf_request_params p = request_params(a, "sparse");
-        p.no_prefix_cache = true;
-        submit(&r[0], e, &p);
-        submit(&r[1], e, &p);
-        for (int i = 0; i < n_steps; i++) (void)step(e);
-        for (int i = 0; i < 2; i++) {
-            lf_request_cancel(r[i]);
-            assert_int_equal(result_of(r[i]).finish, LF_FINISH_CANCEL);
-        }
-        assert_int_equal(stats_of(e).pages_used, 0);
-        lf_request_free(r[0]);
-        lf_request_free(r[1]);
-    }
-    assert_int_equal(stats_of(e).finished[LF_FINISH_CANCEL], 24);
-    lf_engine_close(e);
-}
-
-static void expect_refused(const lf_engine_params *p, lf_status status, const char *fragment)
-{
-    lf_error err;
-    lf_engine *e;
-    assert_int_equal(lf_engine_open(&e, p, &err), status);
-    assert_null(e);
-    if (!strstr(err.text, fragment)) fail_msg("found \"%s\", expected \"%s\"", err.text, fragment);
-}
-
-static void test_limits(void **state)
-{
-    (void)state;
-    lf_error err;
-    lf_request *r[5];
-    lf_engine_info info = {.size = sizeof info};
-    lf_engine_params p = engine_params(2, 5);
-    expect_refused(&p, LF_ELIMIT, "cache: found 5 pages of 128 positions, a context of 600 needs 6");
-    p.n_pages = 1;
-    expect_refused(&p, LF_EINVAL, "cache: found 1 pages, expected 0, or 2 to");
-    p.n_pages = -1;
-    expect_refused(&p, LF_EINVAL, "cache: found -1 pages");
-    p.n_pages = 0;
-    p.prefill_rows = 65;
-    expect_refused(&p, LF_EINVAL, "rows of prompts: found 65, expected 0 to the batch size, 64");
-    p.prefill_rows = 0;
-    p.queue_max = -1;
-    expect_refused(&p, LF_EINVAL, "queue: found -1");
-    /* without a context asked for, it is what the pages hold */
-    p.n_pages = 3;
-    p.n_ctx = 0;
-    p.queue_max = 2;
-    lf_engine *e = open_engine(&p);
-    lf_engine_get_info(e, &info);
-    assert_int_equal(info.n_ctx, 256);
-    assert_int_equal(info.n_pages, 3);
-    lf_request_params rp = request_params(find_long(), "none");
-    assert_int_equal(lf_request_submit(&r[0], e, &rp, &err), LF_ELIMIT);
-    assert_non_null(strstr(err.text, "expected at most 256, the context"));
-    rp.n_ids = 256; /* all of it */
-    submit(&r[0], e, &rp);
-    wait_for(r[0]);
-    assert_int_equal(result_of(r[0]).output_tokens, 1);
-    lf_request_free(r[0]);
-    /* two are decoded and two wait; a place in the queue is free again when one has ended */
-    rp.n_ids = 20;
-    for (int i = 0; i < 4; i++) submit(&r[i], e, &rp);
-    assert_int_equal(lf_request_submit(&r[4], e, &rp, &err), LF_ELIMIT);
-    assert_null(r[4]);
-    assert_non_null(strstr(err.text, "queue: "));
-    (void)step(e);
-    assert_int_equal(lf_request_submit(&r[4], e, &rp, &err), LF_ELIMIT);
-    lf_request_cancel(r[0]);
-    submit(&r[4], e, &rp);
-    for (int i = 0; i < 5; i++) lf_request_free(r[i]);
-    lf_engine_close(e);
-    assert_string_equal(lf_skip_name(LF_SKIP_CONTROLLER), "controller");
-    assert_string_equal(lf_skip_name((lf_skip)99), "unknown");
-}
-
-/* Whatever allocation fails, in admission, in being admitted again after a preemption, in opening a proposer: that request ends, the
- * others have their output, and the engine goes on. */
-static void test_every_allocation_may_fail(void **state)
-{
-    (void)state;
-    enum { N = 3 };
-    oom_require();
-    const lf_engine_params ep = scarce_params(N);
-    const ask *a = find_growing();
-    for (int k = 0; k < N_PROPOSERS; k++) {
-        const lf_request_params p = request_params(a, proposers[k]);
-        bool all_succeeded = false;
-        for (long n_fail = 1; !all_succeeded; n_fail++) {
-            lf_error err;
-            bool busy = true;
-            lf_request *r[N], *again;
-            int n_failed = 0;
-            const long live = oom_live();
-            lf_engine *e = open_engine(&ep);
-            for (int i = 0; i < N; i++) submit(&r[i], e, &p);
-            oom_fail_at(n_fail);
-            while (busy)
-                if (lf_engine_step(e, &busy, NULL, &err) != LF_OK) break;
-            all_succeeded = oom_count() < n_fail;
-            oom_off();
-            assert_false(busy);
-            check_pages(e);
-            for (int i = 0; i < N; i++) {
-                const bool whole = lf_request_wait(r[i], &err) == LF_OK;
-                if (!whole) assert_int_equal(err.status, LF_ENOMEM);
-                check_output(r[i], a, whole);
-                n_failed += !whole;
-                lf_request_free(r[i]);
-            }
-            assert_int_equal(n_failed, !all_succeeded);
-            submit(&again, e, &p);
-            wait_for(again);
-            check_output(again, a, true);
-            lf_request_free(again);
-            lf_engine_close(e);
-            assert_int_equal(oom_live(), live);
-        }
-    }
-}
-
-/* ---- what it costs ---- */
-
-static int compare_seconds(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Printed, not judged: a pass of 256 sequences without the arithmetic. */
-static void test_overhead(void **state)
-{
-    (void)state;
-    enum { N = TESTS_SHORT ? 32 : 256, STEPS = 100 };
-    lf_request *r[N], *queued[N];
-    lf_engine_params ep = engine_params(N, 0);
-    ep.batch_rows = 2 * N;
-    lf_engine *e = open_engine(&ep);
-    for (int i = 0; i < 2 * N; i++) {
-        lf_request_params p = request_params(&asks[i % N_CASES], "none");
-        p.n_predict = STEPS + 100;
-        p.ignore_eos = true;
-        submit(i < N ? &r[i] : &queued[i - N], e, &p);
-    }
-    while (step(e).prefill_rows > 0 || stats_of(e).active < N) {
-    }
-    double seconds[STEPS];
-    for (int i = 0; i < STEPS; i++) {
-        const double so_far = stats_of(e).schedule_seconds;
-        (void)step(e);
-        seconds[i] = stats_of(e).schedule_seconds - so_far;
-    }
-    qsort(seconds, STEPS, sizeof *seconds, compare_seconds);
-    print_message("scheduling a step of %d sequences, %d queued: %.1f us in the middle, %.1f at most\n",
-                  stats_of(e).active, stats_of(e).queued, seconds[STEPS / 2] * 1e6, seconds[STEPS - 1] * 1e6);
-    assert_int_equal(stats_of(e).active, N);
-    for (int i = 0; i < N; i++) {
-        lf_request_free(r[i]);
-        lf_request_free(queued[i]);
-    }
-    lf_engine_close(e);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -924,11 +462,6 @@ int main(void)
         cmocka_unit_test(test_the_waiting_keep_their_pages),
         cmocka_unit_test(test_neither_prompts_nor_candidates_starve_others),
         cmocka_unit_test(test_plans_keep_the_rule),
-        cmocka_unit_test(test_callbacks_may_meddle),
-        cmocka_unit_test(test_cancel_is_immediate),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_every_allocation_may_fail),
-        cmocka_unit_test(test_overhead),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, begin_sched, end_sched);
 }

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static lf_engine_info engine_info(const serve_exchange *x)
 {
@@ -37,7 +38,10 @@ static void handle_version(serve_exchange *x)
 static void handle_metrics(serve_exchange *x)
 {
     serve_metrics m;
+    struct timespec own = {0};
     serve_runner_get_metrics(x->server->runner, &m);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &own); /* this is the thread */
+    m.http_seconds = (double)own.tv_sec + (double)own.tv_nsec * 1e-9;
     if (!serve_metrics_write(&x->out, &m, x->server->options->metrics_prefix, x->server->options->model_name))
         x->out_of_memory = true;
     serve_answer_text(x, "text/plain; version=0.0.4; charset=utf-8");

@@ -1,8 +1,13 @@
 #include "call.h"
 
+#include "base/mem.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Bytes that parsing takes at once for each byte of a token: the old buffer, one of twice its size, a copy. */
+enum { PARSE_FACTOR = 4 };
 
 typedef enum field_kind { KIND_INT, KIND_FLOAT, KIND_BOOL } field_kind;
 
@@ -439,10 +444,30 @@ static bool read_completion(serve_call *call, serve_error *e)
 
 /* ---- the whole ---- */
 
+/* Whether there is memory to parse a body. Jansson's lexer goes on when a token of it cannot grow, asks again at its every byte, and
+ * has lost the one before. */
+static bool can_parse(size_t len)
+{
+    size_t bytes;
+    if (!lf_mul_size(len, PARSE_FACTOR, &bytes)) return false;
+    void *volatile probe = malloc(bytes + 1); /* volatile: or compilers take it for granted */
+    const bool ok = probe != NULL;
+    free(probe);
+    return ok;
+}
+
 json_t *serve_parse_object(const char *body, size_t len, serve_error *e)
 {
     json_error_t where;
+    if (!can_parse(len)) {
+        (void)refuse_memory(e);
+        return NULL;
+    }
     json_t *root = json_loadb(body ? body : "", len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    if (!root && where.text[0] == '\0') { /* every mistake has a text */
+        (void)refuse_memory(e);
+        return NULL;
+    }
     if (!root) {
         (void)serve_refuse(e, NULL, "the body is not JSON: line %d, column %d: %s", where.line, where.column,
                            where.text);

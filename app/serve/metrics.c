@@ -193,6 +193,8 @@ bool serve_metrics_write(lf_bytes *out, const serve_metrics *m, const char *pref
         put_labelled(&w, "request_success_total", "finished_reason", lf_finish_name((lf_finish)finish),
                      m->engine.finished[finish]);
     put_speculation(&w, &m->engine);
+    put_value(&w, "http_cpu_seconds_total", "counter", "Processor time of the thread that speaks HTTP",
+              m->http_seconds);
     for (int id = 0; id < SERVE_HISTOGRAMS; id++)
         put_histogram(&w, (serve_histogram_id)id, &m->histograms[id]);
     return w.ok;

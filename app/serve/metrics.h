@@ -34,6 +34,7 @@ typedef enum serve_histogram_id {
 typedef struct serve_metrics {
     lf_engine_stats engine; /* after the last pass */
     serve_histogram histograms[SERVE_HISTOGRAMS];
+    double http_seconds; /* processor time of the HTTP thread */
 } serve_metrics;
 
 void serve_metrics_observe(serve_metrics *m, serve_histogram_id id, double value);

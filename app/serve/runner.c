@@ -1,5 +1,7 @@
 #include "runner.h"
 
+#include "../app.h"
+
 #include "base/clock.h"
 #include "base/status.h"
 
@@ -27,6 +29,8 @@ struct serve_runner {
 
     lf_engine *engine;  /* written once, before SERVE_READY */
     serve_run *actives; /* the thread's: submitted and not finished */
+    FILE *trace;        /* the thread's; or NULL */
+    int n_traced;
 };
 
 /* ---- feeds ---- */
@@ -228,7 +232,9 @@ static void step(serve_runner *r)
     bool busy;
     lf_error err = {0};
     lf_engine_stats stats = {.size = sizeof stats};
-    if (lf_engine_step(r->engine, &busy, NULL, &err) != LF_OK) fail_all(r, &err);
+    lf_step_info info = {.size = sizeof info};
+    if (lf_engine_step(r->engine, &busy, &info, &err) != LF_OK) fail_all(r, &err);
+    if (r->trace && info.n_requests > 0) app_write_trace(r->trace, r->n_traced++, &info);
     collect_finished(r);
     lf_engine_get_stats(r->engine, &stats);
     (void)pthread_mutex_lock(&r->mutex);
@@ -279,13 +285,15 @@ static void *thread_main(void *cookie)
 
 /* ---- for the HTTP thread ---- */
 
-lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, void *cookie, lf_error *err)
+lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, void *cookie, FILE *trace,
+                             lf_error *err)
 {
     serve_runner *r = calloc(1, sizeof *r);
     *out = NULL;
     if (!r) return lf_fail_memory(err, "the engine's thread", sizeof *r);
     r->open_engine = open_engine;
     r->open_cookie = cookie;
+    r->trace = trace;
     r->submits_end = &r->submits;
     r->news_end = &r->news;
     r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 /* A token as the feed has it: its text is the next `len` bytes, its likeliest the next n_top. */
 typedef struct serve_token {
@@ -68,9 +69,10 @@ typedef enum serve_phase { SERVE_LOADING, SERVE_READY, SERVE_FAILED } serve_phas
 
 typedef struct serve_runner serve_runner;
 
-/* Starts the thread, which loads the model by open_engine(cookie). */
+/* Starts the thread, which loads the model by open_engine(cookie). trace: where a line goes for each pass; or NULL. */
 typedef lf_status serve_open_fn(lf_engine **out, void *cookie, lf_error *err);
-lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, void *cookie, lf_error *err);
+lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, void *cookie, FILE *trace,
+                             lf_error *err);
 
 /* Cancels what runs, ends the thread, closes the engine; NULL is fine. Runs stay their owners'. */
 void serve_runner_stop(serve_runner *r);

@@ -26,6 +26,7 @@ enum {
     OPT_GRACE,
     OPT_PREFIX,
     OPT_TEMPLATE,
+    OPT_TRACE,
 };
 
 enum { PARALLEL_DEFAULT = 8, QUEUE_DEFAULT = 256, BODY_MIB_DEFAULT = 16, FILES_WANTED = 8192 };
@@ -34,7 +35,7 @@ typedef struct command {
     app_engine_options engine;
     app_request_options request;
     serve_options serve;
-    const char *template_path;
+    const char *template_path, *trace_path;
 } command;
 
 static const struct argp_option options[] = {
@@ -49,6 +50,8 @@ static const struct argp_option options[] = {
      "a site whose pages may use the server, * for any; may be given again (default: none)", 0},
     {"chat-template", OPT_TEMPLATE, "FILE", 0,
      "a Jinja template for chats, or the name chatml (default: the model's own)", 0},
+    {"trace", OPT_TRACE, "FILE", 0, "write a JSON line for every pass: its requests, rows, candidates, times",
+     0},
     {"max-body", OPT_BODY, "MIB", 0, "largest body of a request in MiB (default: 16)", 0},
     {"timeout", OPT_TIMEOUT, "SECONDS", 0,
      "for a request to arrive, and for a client to take what is there for it (default: 60)", 0},
@@ -118,6 +121,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_GRACE: o->grace_seconds = app_parse_float(state, "--grace", arg, 0, 1e5); return 0;
     case OPT_PREFIX: o->metrics_prefix = arg; return 0;
     case OPT_TEMPLATE: c->template_path = arg; return 0;
+    case OPT_TRACE: c->trace_path = arg; return 0;
     case ARGP_KEY_END:
         if (c->request.grammar.is_set)
             app_usage_error(state, "found a form of output, expected it in requests (response_format)");
@@ -164,7 +168,7 @@ static void print_address(const serve_server *s)
                   s->port);
 }
 
-static lf_status serve(command *c, const sigset_t *outside, lf_error *err)
+static lf_status serve(command *c, FILE *trace, const sigset_t *outside, lf_error *err)
 {
     lf_status status = LF_OK;
     serve_runner *runner = NULL;
@@ -172,7 +176,7 @@ static lf_status serve(command *c, const sigset_t *outside, lf_error *err)
     lf_bytes template = {0};
     if (c->template_path) LF_TRY(app_read_template(&template, c->template_path, err));
     c->engine.params.chat_template = template.data;
-    LF_TRY(serve_runner_start(&runner, open_engine, c, err));
+    LF_TRY(serve_runner_start(&runner, open_engine, c, trace, err));
     LF_TRY(serve_server_open(&server, &c->serve, runner, err));
     print_address(&server);
     status = serve_server_run(&server, &app_interrupted, outside, err);
@@ -224,8 +228,10 @@ int app_serve(int argc, char **argv)
     (void)sigprocmask(SIG_BLOCK, &ends, &outside);
     (void)signal(SIGPIPE, SIG_IGN);
     app_catch_interrupt();
-    const lf_status status = serve(&c, &outside, &err);
+    FILE *trace = c.trace_path ? app_open_json(c.trace_path) : NULL;
+    int code = EXIT_FAIL;
+    if (trace || !c.trace_path) code = serve(&c, trace, &outside, &err) == LF_OK ? 0 : app_fail(&err);
     for (int i = 0; i < c.serve.n_keys; i++) free(c.serve.keys[i]);
     free(name);
-    return status == LF_OK ? 0 : app_fail(&err);
+    return app_close_json(trace, c.trace_path, code);
 }

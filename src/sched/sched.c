@@ -13,7 +13,8 @@ lf_status lf_sched_create(lf_sched **out, const lf_sched_params *params, lf_erro
     s->p = *params;
     s->stepped = calloc((size_t)params->n_seqs, sizeof *s->stepped);
     s->seqs = calloc((size_t)params->n_seqs, sizeof *s->seqs);
-    if (!s->stepped || !s->seqs) {
+    s->preempted = calloc((size_t)params->n_seqs, sizeof *s->preempted);
+    if (!s->stepped || !s->seqs || !s->preempted) {
         lf_sched_free(s);
         return lf_fail_memory(err, "a scheduler", (size_t)params->n_seqs * sizeof *s->seqs);
     }
@@ -27,6 +28,7 @@ void lf_sched_free(lf_sched *s)
     assert(!s->first);
     free(s->stepped);
     free(s->seqs);
+    free(s->preempted);
     free(s);
 }
 
@@ -99,7 +101,12 @@ static void preempt(lf_sched *s, lf_job *job)
 static int reserve_plan(lf_sched *s, int n)
 {
     for (int i = 0; i < n; i++) {
-        while (i < n && !reserve_rows(s, s->seqs[i], s->seqs[i]->n_rows)) preempt(s, s->stepped[--n]);
+        while (i < n && !reserve_rows(s, s->seqs[i], s->seqs[i]->n_rows)) {
+            lf_job *last = s->stepped[--n];
+            s->preempted[s->n_preempted++] = (lf_step_preemption){
+                .id = last->id, .for_id = s->stepped[i]->id, .tokens = lf_kv_seq_len(last->seq->kv)};
+            preempt(s, last);
+        }
         assert(n > 0);
     }
     for (int i = 0; i < n; i++) {
@@ -123,6 +130,7 @@ lf_status lf_sched_step(lf_sched *s, lf_step *step, lf_error *err)
 {
     const int64_t start = lf_clock_ns();
     *step = (lf_step){0};
+    s->n_preempted = 0;
     lf_sched_admit(s);
     int n = collect_active(s);
     lf_status status = LF_OK;
@@ -154,6 +162,12 @@ lf_job *lf_sched_stepped(const lf_sched *s, int i)
 {
     assert(i >= 0 && i < s->n_stepped);
     return s->stepped[i];
+}
+
+const lf_step_preemption *lf_sched_preempted(const lf_sched *s, int *n)
+{
+    *n = s->n_preempted;
+    return s->preempted;
 }
 
 lf_job *lf_sched_first(const lf_sched *s)

@@ -33,6 +33,7 @@ struct lf_job {
     int i_proposer;       /* as lf_proposer_find gives it */
     bool no_prefix_cache; /* neither read nor feed it, nor share pages otherwise */
     lf_error *err;        /* says why the job has failed */
+    int64_t id;           /* what the owner calls it, in lf_step_preemption */
 
     /* the scheduler's; the owner may read */
     lf_job *prev, *next; /* in the order they came */
@@ -81,6 +82,9 @@ void lf_sched_make_room(lf_sched *s, int n_pages);
 /* Job i of the last step, in the order they came, i < lf_sched_n_stepped; NULL when it has been removed since. */
 int lf_sched_n_stepped(const lf_sched *s);
 lf_job *lf_sched_stepped(const lf_sched *s, int i);
+
+/* The jobs (n) that the last step preempted. */
+const lf_step_preemption *lf_sched_preempted(const lf_sched *s, int *n);
 
 /* The oldest job; NULL: none. How many are active, and how many wait. */
 lf_job *lf_sched_first(const lf_sched *s);

@@ -11,6 +11,8 @@ struct lf_sched {
     lf_job **stepped; /* (n_seqs) those of the last step; NULL: removed since */
     lf_seq **seqs;    /* (n_seqs) sequences of the pass */
     int n_stepped;
+    lf_step_preemption *preempted; /* (n_seqs) by the last step: the first n_preempted */
+    int n_preempted;
     int n_failed;    /* of the last admission */
     lf_job *blocked; /* the first that there was no room for, when there were blocked_pages; or NULL */
     int blocked_pages;

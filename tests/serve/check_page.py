@@ -124,6 +124,11 @@ def check(url, folder):
     widths = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1] == 390, f"wider than the screen: {widths}"
     shot(driver, "phone")
+    driver.execute_script("$('compare').click()")
+    say(driver, " Then he")
+    widths = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1] == 390, f"wider than the screen: {widths}"
+    shot(driver, "phone-compare")
     driver.find_element(By.ID, "menu").click()
     time.sleep(0.4)
     shot(driver, "phone-menu")

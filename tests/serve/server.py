@@ -21,8 +21,10 @@ class Server:
             try:
                 urllib.request.urlopen(self.url + "/health").close()
                 return self
-            except urllib.error.HTTPError:
+            except urllib.error.HTTPError:  # it listens before the model is loaded
                 time.sleep(0.1)
+            except urllib.error.URLError as e:
+                raise AssertionError(f"the server did not start: {self.process.stderr.read()}") from e
         raise AssertionError("the model was not loaded")
 
     def __exit__(self, *_):
