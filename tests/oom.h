@@ -1,7 +1,8 @@
 /* Failing allocations on purpose, and counting blocks that are still allocated.
  *
  * The test executable replaces malloc and its relatives, so everything in the process is covered: lookfar, Jansson,
- * PCRE2, and libc itself. The sanitizers bring allocators of their own; under them oom_require skips the test.
+ * PCRE2, and libc itself. oneDNN, OpenMP and the C++ library, which do not bear a failure, are spared: their allocations are
+ * neither failed nor counted by oom_count. The sanitizers bring allocators of their own; under them oom_require skips the test.
  *
  *     oom_require();
  *     for (long n = 1;; n++) {

@@ -117,13 +117,13 @@ done:
     return status;
 }
 
-static void describe(void *self, lf_train_event *event, json_t *line)
+static bool describe(void *self, lf_train_event *event, json_t *line)
 {
     const lf_distill *d = self;
     event->consistency_loss = lf_distill_mean_pairs(&d->losses);
     event->ar_loss = lf_distill_mean_targets(&d->losses);
-    (void)json_object_set_new(line, "consistency", json_real(event->consistency_loss));
-    (void)json_object_set_new(line, "ar", json_real(event->ar_loss));
+    return json_object_set_new(line, "consistency", json_real(event->consistency_loss)) == 0 &&
+           json_object_set_new(line, "ar", json_real(event->ar_loss)) == 0;
 }
 
 /* ---- beginning and end ---- */

@@ -262,7 +262,10 @@ static lf_status log_step(lf_loop *l, double lr, double norm, int64_t n_rows, do
     json_t *line = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)l->state.n_steps, "tokens",
                              (json_int_t)l->state.n_tokens, "loss", l->loss, "lr", lr, "grad_norm", norm,
                              "tokens_per_s", event.tokens_per_second);
-    if (l->task.describe) l->task.describe(l->task.self, &event, line);
+    if (l->task.describe && !l->task.describe(l->task.self, &event, line)) {
+        json_decref(line);
+        line = NULL;
+    }
     LF_TRY(lf_train_folder_log(&l->folder, line, err));
     lf_loop_tell(l, &event);
 done:

@@ -28,8 +28,8 @@ typedef struct lf_loop_task {
     int64_t (*draw)(void *self, const lf_checkpoint_state *state, lf_data_cursor *cursor);
     /* *loss = that of the batch; its gradient is added to grad */
     lf_status (*learn)(void *self, double *loss, float *grad, lf_net *net, lf_error *err);
-    /* adds what it knows of the step to the event and to the line of the log; may be NULL */
-    void (*describe)(void *self, lf_train_event *event, json_t *line);
+    /* adds what it knows of the step to the event and to the line of the log (which may be NULL); false: no memory. May be NULL */
+    bool (*describe)(void *self, lf_train_event *event, json_t *line);
     /* measures, logs and tells; sets *loss. NULL: nothing to validate on */
     lf_status (*validate)(void *self, double *loss, lf_loop *loop, lf_error *err);
     /* what it remembers between validations, kept by checkpoints; n = 0: nothing. A task that remembers is judged at the start,
