@@ -68,6 +68,23 @@ long oom_live(void)
     return atomic_load(&n_live);
 }
 
+bool oom_attempt(lf_status *status, long n, lf_status (*run)(void *cookie, lf_error *err), void *cookie)
+{
+    lf_error err = {0};
+    const long live = oom_live();
+    oom_fail_at(n);
+    *status = run(cookie, &err);
+    const bool some_failed = oom_count() >= n;
+    oom_off();
+    /* some that fail can be done without; libc's files report theirs by errno */
+    const bool is_memory = some_failed &&
+                           (*status == LF_ENOMEM || strstr(err.text, "Cannot allocate memory"));
+    if (*status != LF_OK && !is_memory)
+        fail_msg("allocation %ld: %s: %s", n, lf_status_name(*status), err.text);
+    if (oom_live() != live) fail_msg("allocation %ld: found %ld blocks more", n, oom_live() - live);
+    return some_failed;
+}
+
 #ifdef SANITIZED
 
 void oom_require(void)

@@ -1,6 +1,6 @@
 /* Distillation: a small model, trained here on text with rules, is distilled on its own trajectories and then needs fewer passes for
  * the same prompts; stopped runs end in the bits of unbroken ones; what is worse than before is not kept; what is wrong is said. */
-#include "testing.h"
+#include "train_run_fixture.h"
 
 #include "base/mem.h"
 #include "train/checkpoint.h"
@@ -270,30 +270,13 @@ static void test_fewer_passes(void **state)
 
 /* ---- resuming ---- */
 
-/* The log without what depends on time. */
-static char *read_log(const char *folder)
-{
-    char path[256];
-    (void)snprintf(path, sizeof path, "%s/log.jsonl", folder);
-    char *text = read_file(in_temp(path), NULL), *to = text;
-    for (const char *from = text; *from;) {
-        if (strncmp(from, ",\"tokens_per_s\":", 16) == 0) from += 16 + strcspn(from + 16, ",}");
-        *to++ = *from++;
-    }
-    *to = '\0';
-    return text;
-}
-
 static void expect_same_run(const run *a, const run *b, const char *a_folder, const char *b_folder)
 {
     char a_path[512], b_path[512];
     (void)snprintf(a_path, sizeof a_path, "%s/model.gguf", a->out_dir);
     (void)snprintf(b_path, sizeof b_path, "%s/model.gguf", b->out_dir);
     expect_same_file(a_path, b_path);
-    char *a_log = read_log(a_folder), *b_log = read_log(b_folder);
-    assert_string_equal(a_log, b_log);
-    free(a_log);
-    free(b_log);
+    expect_same_train_log(a_folder, b_folder);
     assert_memory_equal(&a->result, &b->result, sizeof a->result);
 }
 

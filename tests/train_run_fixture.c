@@ -100,7 +100,7 @@ char *read_train_log(const char *folder)
     (void)snprintf(path, sizeof path, "%s/log.jsonl", folder);
     char *text = read_file(in_temp(path), NULL), *to = text;
     for (const char *from = text; *from;) {
-        if (strncmp(from, ",\"tokens_per_s\":", 16) == 0) from += 16 + strcspn(from + 16, "}");
+        if (strncmp(from, ",\"tokens_per_s\":", 16) == 0) from += 16 + strcspn(from + 16, ",}");
         *to++ = *from++;
     }
     *to = '\0';
