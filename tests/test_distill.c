@@ -5,8 +5,10 @@
 #include "base/mem.h"
 #include "train/checkpoint.h"
 #include "train/data_hash.h"
+#include "train/distill_data.h"
 #include "train/distill_measure.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,7 +134,11 @@ static bool on_event(void *cookie, const lf_train_event *e)
     run *r = cookie;
     if (e->kind == LF_TRAIN_VALIDATION && r->first_judged.size == 0) r->first_judged = *e;
     if (e->kind == LF_TRAIN_VALIDATION) r->judged = *e;
-    if (e->kind == LF_TRAIN_STEP) r->step = *e;
+    if (e->kind == LF_TRAIN_STEP) {
+        r->step = *e;
+        const double ar = r->p.recipe == LF_DISTILL_RKL ? 0.0 : r->p.weight_ar * e->ar_loss;
+        assert_true(fabs(e->loss - e->consistency_loss - ar) < 1e-4); /* means over all of the step */
+    }
     if (e->kind == LF_TRAIN_EXPORT) r->n_exports++;
     return e->kind != LF_TRAIN_STEP || e->step != r->stop_at;
 }
@@ -211,9 +217,10 @@ static void decode(decoded *out, const char *model, const char *proposer)
         lf_request_params_init(&rp);
         rp.ids = t.prompt;
         rp.n_ids = (size_t)t.n_prompt;
-        rp.n_predict = 40;
+        rp.n_predict = t.n_blocks * t.n + t.n; /* as a run measures */
         rp.proposer = proposer;
         rp.draft_max = BLOCK - 1;
+        rp.no_prefix_cache = true;
         assert_ok(lf_request_submit(&request, engine, &rp, &err), &err);
         assert_ok(lf_request_wait(request, &err), &err);
         lf_request_get_result(request, &result);
@@ -259,9 +266,12 @@ static void test_fewer_passes(void **state)
         plan_run(&r, folder, recipes[i].recipe);
         r.p.local = recipes[i].local;
         r.p.synthetic = recipes[i].synthetic;
+        r.p.measure_prompts = N_PROMPTS;
         expect_run(&r);
         (void)snprintf(path, sizeof path, "%s/model.gguf", r.out_dir);
         const double after = expect_speed(path);
+        assert_true(fabs(r.result.start_tokens_per_pass - before) < 1e-5);
+        assert_true(fabs(r.result.tokens_per_pass - after) < 1e-5);
         if (!(after > recipes[i].gain * before))
             fail_msg("recipe %zu: found %.2f tokens per pass, before %.2f", i, after, before);
         assert_true(r.judged.consistency_loss < 0.7 * r.first_judged.consistency_loss);
@@ -420,6 +430,41 @@ static void test_hold_out(void **state)
     r.p.train.hold_out = 0.4;
     (void)snprintf(r.file, sizeof r.file, "%s", in_shared("draft.traj"));
     expect_failure(&r, LF_EINVAL, "trajectories");
+}
+
+/* All trajectories of a prompt are on one side. */
+static void test_hold_out_by_prompt(void **state)
+{
+    (void)state;
+    lf_error err;
+    lf_pack pack;
+    lf_distill_data d;
+    lf_tokenizer *tokenizer;
+    const lf_pack_options options = {.recipe = LF_DISTILL_CLLM, .context = 128};
+    char files[2][512];
+    const char *const paths[] = {files[0], files[1]};
+    lf_distill_train_params p;
+    (void)snprintf(files[0], sizeof files[0], "%s", in_shared("target.traj"));
+    (void)snprintf(files[1], sizeof files[1], "%s", in_shared("draft.traj"));
+    lf_distill_train_params_init(&p);
+    p.trajectories = paths;
+    p.n_trajectories = 2;
+    p.train.hold_out = 0.4;
+    assert_ok(lf_pack_create(&pack, 1024, &options, &err), &err);
+    assert_ok(lf_tokenizer_from_file(&tokenizer, golden_path("token/plain.model"), &err), &err);
+    assert_ok(lf_distill_data_open(&d, &p, tokenizer, &pack, &err), &err);
+    assert_true(d.train.n > N_PROMPTS / 2 && d.held_out.n > N_PROMPTS / 2);
+    for (int64_t i = 0; i < d.train.n; i++) {
+        const lf_trajectory a = lf_distill_data_get(&d, d.train.items[i]);
+        for (int64_t k = 0; k < d.held_out.n; k++) {
+            const lf_trajectory b = lf_distill_data_get(&d, d.held_out.items[k]);
+            assert_false(a.n_prompt == b.n_prompt &&
+                         memcmp(a.prompt, b.prompt, (size_t)a.n_prompt * sizeof *a.prompt) == 0);
+        }
+    }
+    lf_distill_data_close(&d);
+    lf_tokenizer_free(tokenizer);
+    lf_pack_free(&pack);
 }
 
 /* With ground truth the autoregressive loss is that of the texts: a model that was hardly trained learns them, and not its own outputs.
@@ -674,6 +719,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unjudged, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_reverse_kl, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_hold_out, enter_temp, leave_temp),
+        cmocka_unit_test(test_hold_out_by_prompt),
         cmocka_unit_test_setup_teardown(test_labels, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_refusals, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_other_tokenizer, enter_temp, leave_temp),

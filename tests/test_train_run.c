@@ -367,30 +367,66 @@ static void test_goes_on_from_model(void **state)
     free(json);
 }
 
+/* Documents that nobody can guess: those that are trained on are learnt by heart, those that are held out stay as they were. */
 static void test_held_out_share(void **state)
 {
     (void)state;
+    enum { N_DOCS = 12, N_LETTERS = 30 };
+    char text[N_DOCS * (N_LETTERS + 16)], *to = text;
+    uint64_t seed = 3;
     train_run r;
+    for (int d = 0; d < N_DOCS; d++) {
+        for (int i = 0; i < N_LETTERS; i++) *to++ = (char)('a' + rng_next(&seed) % 26);
+        to = stpcpy(to, "<|endoftext|>");
+    }
+    write_file(in_temp("train.txt"), text, (size_t)(to - text));
     plan_train_run(&r, "run");
     r.params.n_valid = 0;
-    r.params.hold_out = 0.2;
+    r.params.hold_out = 0.4;
+    r.params.lr = 2e-2;
+    r.params.n_steps = 120;
     expect_train_run(&r);
-    assert_true(isfinite(r.result.valid_loss));
+    if (!(r.result.loss < 1.0 && r.result.valid_loss > 3.0))
+        fail_msg("found a loss of %.2f, held out %.2f", r.result.loss, r.result.valid_loss);
     plan_train_run(&r, "none");
     r.params.n_valid = 0;
     expect_train_run(&r);
     assert_true(isnan(r.result.valid_loss));
 }
 
+/* A step's loss is the mean over its targets, not over rows nor over micro-batches: that of one document, however often it is in. */
+static void test_loss_is_a_mean_over_targets(void **state)
+{
+    (void)state;
+    static const char line[] = "{\"prompt\": \"the cat sat on a mat and ate one\", \"response\": \"hat\"}\n";
+    train_run r;
+    plan_train_run(&r, "run");
+    (void)snprintf(r.data_path, sizeof r.data_path, "%s", in_temp("one.jsonl"));
+    write_file(r.data_path, line, strlen(line));
+    r.valid.path = r.data.path;
+    r.params.f32 = true;
+    r.params.lr = 0.0;
+    r.params.n_steps = 1;
+    expect_train_run(&r);
+    if (!(fabs(r.result.loss - r.result.valid_loss) < 1e-5))
+        fail_msg("found a loss of %.6f, expected the validation's %.6f", r.result.loss, r.result.valid_loss);
+}
+
 int main(void)
 {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter_train_temp, leave_temp)
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_stopped_runs),       IN_FOLDER(test_shows_change_nothing),
-        IN_FOLDER(test_folder_in_use),      IN_FOLDER(test_not_a_number),
-        IN_FOLDER(test_diverging),          IN_FOLDER(test_bad_parameters),
-        IN_FOLDER(test_memory_failures),    IN_FOLDER(test_validation_is_the_engines),
-        IN_FOLDER(test_goes_on_from_model), IN_FOLDER(test_held_out_share),
+        IN_FOLDER(test_stopped_runs),
+        IN_FOLDER(test_shows_change_nothing),
+        IN_FOLDER(test_folder_in_use),
+        IN_FOLDER(test_not_a_number),
+        IN_FOLDER(test_diverging),
+        IN_FOLDER(test_bad_parameters),
+        IN_FOLDER(test_memory_failures),
+        IN_FOLDER(test_validation_is_the_engines),
+        IN_FOLDER(test_goes_on_from_model),
+        IN_FOLDER(test_held_out_share),
+        IN_FOLDER(test_loss_is_a_mean_over_targets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
