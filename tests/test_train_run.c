@@ -195,6 +195,10 @@ static void test_bad_parameters(void **state)
     plan_train_run(&r, "run");
     r.params.resume = true;
     expect_train_failure(&r, LF_EIO, "run/checkpoint");
+    plan_train_run(&r, "run");
+    r.params.tokenizer_path = golden_path("token/byte-level.json");
+    expect_train_failure(&r, LF_EUNSUPPORTED, "that GGUF has no name for");
+    assert_false(temp_has("run/checkpoint"));
 
     /* A tokenizer with more tokens than the model; tokens of another tokenizer. */
     plan_train_run(&other, "small");
@@ -206,9 +210,29 @@ static void test_bad_parameters(void **state)
     expect_train_run(&other);
     (void)snprintf(model, sizeof model, "%s", in_temp("small/model.gguf"));
     EXPECT_REFUSED((r.params.model_path = model, r.params.tokenizer_path = golden_path("token/user.model")),
-                   "tokenizer of 480 tokens, expected at most the 260");
+                   "user.model: found another token");
     EXPECT_REFUSED((r.data.path = tokens, r.params.tokenizer_path = golden_path("token/user.model")),
                    "tokens of another tokenizer");
+}
+
+/* A model takes the tokenizer that it was made with, from whichever file. */
+static void test_own_tokenizer(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"token/plain.model", "token/user.model"};
+    char model[512];
+    train_run r;
+    (void)snprintf(model, sizeof model, "%s", in_temp("run/model.gguf"));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        for (int again = 0; again < 2; again++) {
+            plan_train_run(&r, again ? "again" : "run");
+            remove_tree(r.out_dir);
+            r.params.tokenizer_path = golden_path(names[i]);
+            r.params.model_path = again ? model : NULL;
+            r.params.n_steps = 1;
+            expect_train_run(&r);
+        }
+    }
 }
 
 /* ---- no memory ---- */
@@ -422,6 +446,7 @@ int main(void)
         IN_FOLDER(test_not_a_number),
         IN_FOLDER(test_diverging),
         IN_FOLDER(test_bad_parameters),
+        IN_FOLDER(test_own_tokenizer),
         IN_FOLDER(test_memory_failures),
         IN_FOLDER(test_validation_is_the_engines),
         IN_FOLDER(test_goes_on_from_model),

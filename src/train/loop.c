@@ -125,7 +125,8 @@ lf_status lf_loop_enter(lf_loop *l, lf_error *err)
     lf_status status = LF_OK;
     LF_TRY(lf_train_folder_open(&l->folder, l->p.out_dir, err));
     if (!l->p.resume && !l->p.prepare_only) LF_TRY(check_no_checkpoint(l, err));
-    status = lf_train_model_open_tokenizer(&l->model, &l->p, err);
+    LF_TRY(lf_train_model_open_tokenizer(&l->model, &l->p, err));
+    status = lf_train_model_check_output(&l->model, err);
 done:
     return status;
 }

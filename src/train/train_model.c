@@ -27,11 +27,32 @@ static lf_status open_model_tokenizer(lf_tokenizer **out, const char *path, lf_e
     return status;
 }
 
+/* A model's embeddings mean the pieces that it was trained with, so a model that has a tokenizer takes no other. Files differ in how
+ * many unused tokens they list at the end. */
+static lf_status check_tokenizer(const lf_train_model *m, const char *model_path, lf_error *err)
+{
+    lf_status status = LF_OK;
+    lf_tokenizer *own = NULL;
+    if (open_model_tokenizer(&own, model_path, NULL) != LF_OK) return LF_OK; /* it has none */
+    const int32_t n_own = lf_tokenizer_n_vocab(own), n_given = lf_tokenizer_n_vocab(m->tokenizer);
+    for (int32_t id = 0; status == LF_OK && id < n_own && id < n_given; id++) {
+        size_t own_len, len;
+        const char *own_piece = lf_tokenizer_piece(own, id, &own_len);
+        const char *piece = lf_tokenizer_piece(m->tokenizer, id, &len);
+        if (len != own_len || memcmp(piece, own_piece, len) != 0)
+            status = lf_fail(err, LF_EINVAL, "%s: found another token %d than in %s, expected its tokenizer",
+                             m->tokenizer_path, (int)id, model_path);
+    }
+    lf_tokenizer_free(own);
+    return status;
+}
+
 lf_status lf_train_model_open_tokenizer(lf_train_model *out, const lf_train_params *p, lf_error *err)
 {
     out->tokenizer_path = p->tokenizer_path ? p->tokenizer_path : p->model_path;
-    return p->tokenizer_path ? lf_tokenizer_from_file(&out->tokenizer, p->tokenizer_path, err)
-                             : open_model_tokenizer(&out->tokenizer, p->model_path, err);
+    if (!p->tokenizer_path) return open_model_tokenizer(&out->tokenizer, p->model_path, err);
+    const lf_status status = lf_tokenizer_from_file(&out->tokenizer, p->tokenizer_path, err);
+    return status == LF_OK && p->model_path ? check_tokenizer(out, p->model_path, err) : status;
 }
 
 /* ---- weights ---- */
@@ -127,6 +148,18 @@ void lf_train_model_close(lf_train_model *m)
 }
 
 /* ---- export ---- */
+
+lf_status lf_train_model_check_output(const lf_train_model *m, lf_error *err)
+{
+    lf_gguf_writer *writer = NULL;
+    lf_status status = lf_gguf_writer_open(&writer, m->tokenizer_path,
+                                           err); /* nothing is written before it is finished */
+    if (status == LF_OK)
+        status = lf_out_set_tokenizer(writer, m->tokenizer, m->tokenizer_path,
+                                      lf_tokenizer_n_vocab(m->tokenizer), err);
+    lf_gguf_writer_close(writer);
+    return status;
+}
 
 lf_status lf_train_model_export(const lf_train_model *m, const char *path, const char *name, lf_dtype dtype,
                                 int n_threads, lf_error *err)
