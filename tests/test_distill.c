@@ -618,13 +618,11 @@ static void test_repeated(void **state)
 
 /* ---- the command ---- */
 
-static char binary[1024]; /* empty: not built */
-
 /* Runs the program with these arguments; its exit status. What it says on standard error is in temp/err. */
 static int run_command(const char *args)
 {
     char line[4096];
-    (void)snprintf(line, sizeof line, "'%s' %s > /dev/null 2> '%s'", binary, args, in_temp("err"));
+    (void)snprintf(line, sizeof line, "'%s' %s > /dev/null 2> '%s'", require_program(), args, in_temp("err"));
     const int status = system(line);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
@@ -638,18 +636,10 @@ static void expect_command(int code, const char *fragment, const char *args)
     free(said);
 }
 
-static void require_binary(void)
-{
-    find_program(binary, sizeof binary);
-    if (binary[0] != '\0') return;
-    print_message("skipped: the program is not built (LOOKFAR_BIN names it)\n");
-    skip();
-}
-
 static void test_usage(void **state)
 {
     (void)state;
-    require_binary();
+    (void)require_program();
     expect_command(2, "-o DIR", "distill train");
     expect_command(2, "--trajectories FILE", "distill train -o x");
     expect_command(2, "-m PATH", "distill train -o x --trajectories y");
@@ -671,7 +661,7 @@ static void test_train_command(void **state)
 {
     (void)state;
     char args[2048];
-    require_binary();
+    (void)require_program();
     (void)snprintf(args, sizeof args,
                    "distill train -m '%s' --trajectories '%s' -o '%s' --hold-out 0.3 --steps 3 --batch 512 "
                    "--micro 512 --context 128 -t 1",
@@ -689,7 +679,7 @@ static void test_rounds(void **state)
 {
     (void)state;
     char args[2048];
-    require_binary();
+    (void)require_program();
     (void)snprintf(args, sizeof args,
                    "distill run -m '%s' --prompts '%s' -o '%s' --blocks 4,8 --max-tokens 24 --hold-out 0.3 "
                    "--steps 4 --batch 512 --micro 512 --context 128 -t 1",

@@ -15,15 +15,6 @@
 
 enum { ARGS_MAX = 48 };
 
-static char binary[1024]; /* the command; empty: not built */
-
-static void require_binary(void)
-{
-    if (binary[0] != '\0') return;
-    print_message("skipped: the program is not built (LOOKFAR_BIN names it)\n");
-    skip();
-}
-
 typedef struct child {
     pid_t pid;
     rlim_t file_bytes; /* largest file it may write, RLIM_INFINITY: any */
@@ -31,7 +22,7 @@ typedef struct child {
 
 static void start(child *c, const char *const *args)
 {
-    const char *argv[ARGS_MAX + 2] = {binary};
+    const char *argv[ARGS_MAX + 2] = {require_program()};
     for (int i = 0; args[i] && i < ARGS_MAX; i++) argv[i + 1] = args[i];
     c->pid = fork();
     assert_true(c->pid >= 0);
@@ -43,7 +34,7 @@ static void start(child *c, const char *const *args)
     (void)signal(SIGXFSZ, SIG_IGN);
     if (c->file_bytes != RLIM_INFINITY && setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(99);
     (void)alarm(100); /* outlives exec: a program that hangs is killed */
-    (void)execv(binary, (char *const *)(uintptr_t)argv);
+    (void)execv(argv[0], (char *const *)(uintptr_t)argv);
     _exit(99);
 }
 
@@ -69,14 +60,12 @@ static void expect_said(const char *fragment)
     free(text);
 }
 
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define TRAIN(folder, ...)                                                                                   \
-    (const char *const[])                                                                                    \
-    {                                                                                                        \
-        "train", "-o", folder, "--init", "dim=32,layers=1,heads=2,kv=1,ffn=64,rope=20000", "--tokenizer",    \
-            golden_path("token/plain.model"), "--data", in_temp("train.txt"), "--context", "64", "--batch",  \
-            "256", "--micro", "128", "--steps", "150", "--warmup", "4", "--dtype", "f32", "-t", "1",         \
-            __VA_ARGS__, NULL                                                                                \
-    }
+    WORDS("train", "-o", folder, "--init", "dim=32,layers=1,heads=2,kv=1,ffn=64,rope=20000", "--tokenizer",  \
+          golden_path("token/plain.model"), "--data", in_temp("train.txt"), "--context", "64", "--batch",    \
+          "256", "--micro", "128", "--steps", "150", "--warmup", "4", "--dtype", "f32", "-t", "1",           \
+          __VA_ARGS__)
 
 static void sleep_ms(int ms)
 {
@@ -91,13 +80,13 @@ static void test_killed_runs(void **state)
     (void)state;
     uint64_t seed = (uint64_t)getpid();
     int n_kills = 0, code = -1;
-    require_binary();
+    (void)require_program();
     assert_int_equal(run_command(TRAIN(in_temp("a/run"), "-q")), 0);
     for (int i = 0; code != 0; i++) {
         child c = {.file_bytes = RLIM_INFINITY};
         const bool resumes = temp_has("b/run/checkpoint");
         if (resumes)
-            start(&c, (const char *const[]){"train", "-o", in_temp("b/run"), "--resume", NULL});
+            start(&c, WORDS("train", "-o", in_temp("b/run"), "--resume"));
         else
             start(&c, TRAIN(in_temp("b/run"), "--checkpoint-every", "0"));
         /* the first is killed right after its first checkpoint, so that one is killed for sure */
@@ -119,7 +108,7 @@ static void test_interrupted_run(void **state)
 {
     (void)state;
     child c = {.file_bytes = RLIM_INFINITY};
-    require_binary();
+    (void)require_program();
     assert_int_equal(run_command(TRAIN(in_temp("a/run"), "-q")), 0);
     start(&c, TRAIN(in_temp("b/run"), "--sample-every", "1", "--sample-tokens", "20"));
     for (int i = 0; i < 2000 && !temp_has("b/run/options.json"); i++) sleep_ms(5);
@@ -129,11 +118,9 @@ static void test_interrupted_run(void **state)
     assert_false(temp_has("b/run/model.gguf"));
     expect_said("--resume");
     /* --export writes the model of that moment; the run goes on from there all the same. */
-    assert_int_equal(
-        run_command((const char *const[]){"train", "-o", in_temp("b/run"), "--resume", "--export", NULL}), 0);
+    assert_int_equal(run_command(WORDS("train", "-o", in_temp("b/run"), "--resume", "--export")), 0);
     assert_true(temp_has("b/run/model.gguf"));
-    assert_int_equal(run_command((const char *const[]){"train", "-o", in_temp("b/run"), "--resume",
-                                                       "--sample-every", "0", NULL}),
+    assert_int_equal(run_command(WORDS("train", "-o", in_temp("b/run"), "--resume", "--sample-every", "0")),
                      0);
     expect_same_file(in_temp("a/run/model.gguf"), in_temp("b/run/model.gguf"));
 }
@@ -145,7 +132,7 @@ static void test_disk_full(void **state)
     train_run r;
     struct stat st;
     child c;
-    require_binary();
+    (void)require_program();
     plan_train_run(&r, "a/run");
     expect_train_run(&r);
     plan_train_run(&r, "b/run");
@@ -154,35 +141,11 @@ static void test_disk_full(void **state)
     assert_int_equal(stat(in_temp("b/run/checkpoint"), &st), 0);
     char *before = read_file(in_temp("b/run/checkpoint"), NULL);
     c.file_bytes = (rlim_t)st.st_size - 1;
-    start(&c, (const char *const[]){"train",
-                                    "-o",
-                                    in_temp("b/run"),
-                                    "--resume",
-                                    "--init",
-                                    "dim=32,layers=1,heads=2,kv=1,ffn=64",
-                                    "--tokenizer",
-                                    golden_path("token/plain.model"),
-                                    "--data",
-                                    r.data_path,
-                                    "--valid",
-                                    r.valid_path,
-                                    "--context",
-                                    "64",
-                                    "--batch",
-                                    "256",
-                                    "--micro",
-                                    "128",
-                                    "--steps",
-                                    "24",
-                                    "--warmup",
-                                    "4",
-                                    "-t",
-                                    "1",
-                                    "--lr",
-                                    "0.005",
-                                    "--checkpoint-every",
-                                    "0",
-                                    NULL});
+    start(&c,
+          WORDS("train", "-o", in_temp("b/run"), "--resume", "--init", "dim=32,layers=1,heads=2,kv=1,ffn=64",
+                "--tokenizer", golden_path("token/plain.model"), "--data", r.data_path, "--valid",
+                r.valid_path, "--context", "64", "--batch", "256", "--micro", "128", "--steps", "24",
+                "--warmup", "4", "-t", "1", "--lr", "0.005", "--checkpoint-every", "0"));
     assert_int_equal(finish(&c), 1);
     expect_said("checkpoint.tmp: cannot write: File too large");
     assert_false(temp_has("b/run/checkpoint.tmp"));
@@ -207,40 +170,20 @@ static void test_page_by_heart(void **state)
     static const char page[] =
         "once a fat cat had a red hat and ten tan mats and the hat was on the cat and the cat was on "
         "a mat then one old dog came in and sat on the hat of the cat";
-    require_binary();
+    (void)require_program();
     write_file(in_temp("page.txt"), page, strlen(page));
-    const int code = run_command((const char *const[]){"train",
-                                                       "-o",
-                                                       in_temp("run"),
-                                                       "--init",
-                                                       "dim=64,layers=2,heads=2,ffn=128",
-                                                       "--tokenizer",
-                                                       golden_path("token/plain.model"),
-                                                       "--data",
-                                                       in_temp("page.txt"),
-                                                       "--context",
-                                                       "256",
-                                                       "--batch",
-                                                       "256",
-                                                       "--steps",
-                                                       "150",
-                                                       "--warmup",
-                                                       "10",
-                                                       "--lr",
-                                                       "0.01",
-                                                       "-t",
-                                                       "1",
-                                                       "--valid",
-                                                       in_temp("page.txt"),
-                                                       NULL});
+    const int code = run_command(WORDS(
+        "train", "-o", in_temp("run"), "--init", "dim=64,layers=2,heads=2,ffn=128", "--tokenizer",
+        golden_path("token/plain.model"), "--data", in_temp("page.txt"), "--context", "256", "--batch", "256",
+        "--steps", "150", "--warmup", "10", "--lr", "0.01", "-t", "1", "--valid", in_temp("page.txt")));
     if (code != 0) fail_msg("exit status %d: %s", code, read_file(in_temp("err"), NULL));
     char *log = read_train_log("run"), *loss = strstr(log, "\"valid_loss\":");
     for (char *next = loss; next; next = strstr(next + 1, "\"valid_loss\":")) loss = next;
     assert_non_null(loss);
     if (!(strtod(loss + 13, NULL) < 0.05)) fail_msg("found %.60s, expected a loss below 0.05", loss);
     free(log);
-    assert_int_equal(run_command((const char *const[]){"run", "-m", in_temp("run/model.gguf"), "-p",
-                                                       "once a fat", "-n", "200", "-t", "1", "-q", NULL}),
+    assert_int_equal(run_command(WORDS("run", "-m", in_temp("run/model.gguf"), "-p", "once a fat", "-n",
+                                       "200", "-t", "1", "-q")),
                      0);
     char *text = read_file(in_temp("out"), NULL);
     text[strlen(text) - 1] = '\0'; /* the command ends its output with a newline */
@@ -274,7 +217,7 @@ static void test_usage(void **state)
         {{"plot", "/dev/null/x", "-o", "x.svg"}, 1, "cannot open"},
         {{"plot", "/dev/null", "-o", "x.svg"}, 1, "found no step"},
     };
-    require_binary();
+    (void)require_program();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(run_command(cases[i].args), cases[i].code);
         expect_said(cases[i].fragment);
@@ -286,7 +229,7 @@ static void test_plot(void **state)
     (void)state;
     train_run r;
     size_t size;
-    require_binary();
+    (void)require_program();
     plan_train_run(&r, "it's");
     expect_train_run(&r);
     char *path = strdup(getenv("PATH"));
@@ -316,6 +259,5 @@ int main(void)
         IN_FOLDER(test_killed_runs),   IN_FOLDER(test_interrupted_run), IN_FOLDER(test_disk_full),
         IN_FOLDER(test_page_by_heart), IN_FOLDER(test_usage),           IN_FOLDER(test_plot),
     };
-    find_program(binary, sizeof binary);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

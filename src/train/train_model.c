@@ -27,22 +27,27 @@ static lf_status open_model_tokenizer(lf_tokenizer **out, const char *path, lf_e
     return status;
 }
 
-/* A model's embeddings mean the pieces that it was trained with, so a model that has a tokenizer takes no other. Files differ in how
- * many unused tokens they list at the end. */
+static bool is_same_piece(const lf_tokenizer *a, const lf_tokenizer *b, int32_t id)
+{
+    size_t a_len, b_len;
+    const char *a_piece = lf_tokenizer_piece(a, id, &a_len), *b_piece = lf_tokenizer_piece(b, id, &b_len);
+    const bool is_special = lf_tokenizer_kind(a, id) != LF_TOKEN_NORMAL &&
+                            lf_tokenizer_kind(b, id) != LF_TOKEN_NORMAL;
+    return is_special || (a_len == b_len && memcmp(a_piece, b_piece, a_len) == 0);
+}
+
+/* A model's embeddings mean the pieces that it was trained with, so a model that has a tokenizer takes no other. File forms differ in
+ * how they spell special tokens, and in how many unused ones they list at the end: ordinary tokens decide. */
 static lf_status check_tokenizer(const lf_train_model *m, const char *model_path, lf_error *err)
 {
     lf_status status = LF_OK;
     lf_tokenizer *own = NULL;
     if (open_model_tokenizer(&own, model_path, NULL) != LF_OK) return LF_OK; /* it has none */
     const int32_t n_own = lf_tokenizer_n_vocab(own), n_given = lf_tokenizer_n_vocab(m->tokenizer);
-    for (int32_t id = 0; status == LF_OK && id < n_own && id < n_given; id++) {
-        size_t own_len, len;
-        const char *own_piece = lf_tokenizer_piece(own, id, &own_len);
-        const char *piece = lf_tokenizer_piece(m->tokenizer, id, &len);
-        if (len != own_len || memcmp(piece, own_piece, len) != 0)
+    for (int32_t id = 0; status == LF_OK && id < n_own && id < n_given; id++)
+        if (!is_same_piece(own, m->tokenizer, id))
             status = lf_fail(err, LF_EINVAL, "%s: found another token %d than in %s, expected its tokenizer",
                              m->tokenizer_path, (int)id, model_path);
-    }
     lf_tokenizer_free(own);
     return status;
 }
