@@ -232,6 +232,10 @@ static void test_plot(void **state)
     (void)require_program();
     plan_train_run(&r, "it's");
     expect_train_run(&r);
+    FILE *log = fopen(in_temp("it's/log.jsonl"), "a"); /* a sample may say anything */
+    assert_non_null(log);
+    assert_true(fputs("{\"step\":24,\"temperature\":0.8,\"sample\":\"a\\u0000b\"}\n", log) > 0);
+    assert_int_equal(fclose(log), 0);
     char *path = strdup(getenv("PATH"));
     const char *const args[] = {"plot", in_temp("it's/log.jsonl"), "-o", in_temp("curve.svg"), NULL};
     assert_int_equal(setenv("PATH", "/nonexistent", 1), 0);
