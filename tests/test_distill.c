@@ -326,6 +326,26 @@ static void test_stopped_runs(void **state)
     }
 }
 
+/* A rate beyond all measure: the run ends with the step named, and from its checkpoint it goes on as if nothing had been. */
+static void test_not_a_number(void **state)
+{
+    (void)state;
+    run whole, broken;
+    run *const both[] = {&whole, &broken};
+    for (int i = 0; i < 2; i++) {
+        plan_run(both[i], i == 0 ? "a/run" : "b/run", LF_DISTILL_CLLM);
+        both[i]->p.train.n_steps = 4;
+    }
+    expect_run(&whole);
+    broken.p.train.lr = 1e30;
+    broken.p.train.checkpoint_minutes = 0;
+    expect_failure(&broken, LF_EDIVERGED, "step 2: found a");
+    broken.p.train.lr = whole.p.train.lr;
+    broken.p.train.resume = true;
+    expect_run(&broken);
+    expect_same_run(&whole, &broken, "a/run", "b/run");
+}
+
 /* ---- what is kept ---- */
 
 /* The weights that are kept are those of the best judgement, whatever came after it. */
@@ -704,6 +724,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_fewer_passes, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_stopped_runs, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_not_a_number, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_best_is_kept, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_collapse, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_unjudged, enter_temp, leave_temp),
