@@ -1,8 +1,8 @@
-/* The command as a child process, for the tests of what its users meet: its exit status, what it writes where, and what it says when
- * something is wrong (one line: what, where, found, expected).
+/* The command as a child process, for the tests of what its users meet: its exit status, what it writes
+ * where, and what it says when something is wrong (one line: what, where, found, expected).
  *
- * Most tests run on a folder made here: the weights of a recorded tiny model and a tokenizer of one token for each of
- * 128 bytes, so that they need no data. */
+ * Most tests run on a folder made here: the weights of a recorded tiny model and a tokenizer of one token
+ * for each of 128 bytes, so that they need no data. */
 #ifndef LF_TESTS_CLI_H
 #define LF_TESTS_CLI_H
 

@@ -1,5 +1,5 @@
-/* The allocator of the test executables: glibc's own, behind a counter. Symbols of an executable come before those of
- * libc, so defining malloc here catches the calls of every library too. */
+/* The allocator of the test executables: glibc's own, behind a counter. Symbols of an executable come
+ * before those of libc, so defining malloc here catches the calls of every library too. */
 #include "oom.h"
 
 #include "testing.h"
@@ -24,7 +24,8 @@
 
 static atomic_long n_allocations, n_live, i_failing;
 
-/* The code of libraries that end the process, or throw through C, when they get no memory: oneDNN, and what it stands on. */
+/* The code of libraries that end the process, or throw through C, when they get no memory: oneDNN, and
+ * what it stands on. */
 static const char *const spared_names[] = {"/libdnnl.", "/libgomp.", "/libstdc++."};
 enum { N_SPARED = sizeof spared_names / sizeof *spared_names };
 static struct range {

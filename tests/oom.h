@@ -1,9 +1,9 @@
 /* Failing allocations on purpose, and counting blocks that are still allocated.
  *
- * The test executable replaces malloc and its relatives, so everything in the process is covered: lookfar, Jansson,
- * PCRE2, and libc itself. oneDNN, OpenMP and the C++ library, which do not bear a failure, are spared: their allocations are
- * neither failed nor counted by oom_count.
- * Under AddressSanitizer only what our own objects allocate is counted and failed, and it is the sanitizer that sees leaks; under
+ * The test executable replaces malloc and its relatives, so everything in the process is covered: lookfar,
+ * Jansson, PCRE2, and libc itself. oneDNN, OpenMP and the C++ library, which do not bear a failure, are
+ * spared: their allocations are neither failed nor counted by oom_count. Under AddressSanitizer only what
+ * our own objects allocate is counted and failed, and it is the sanitizer that sees leaks; under
  * ThreadSanitizer oom_require skips the test.
  *
  *     oom_require();
@@ -38,8 +38,8 @@ void oom_off(void);
 /* The blocks allocated and not yet freed, of the whole process; under AddressSanitizer always 0. */
 long oom_live(void);
 
-/* Calls run with its n-th allocation failing: it may leak nothing, and must succeed all the same or say that there was no memory.
- * Returns false when it asked for fewer than n. */
+/* Calls run with its n-th allocation failing: it may leak nothing, and must succeed all the same or say
+ * that there was no memory. Returns false when it asked for fewer than n. */
 bool oom_attempt(lf_status *status, long n, lf_status (*run)(void *cookie, lf_error *err), void *cookie);
 
 #endif

@@ -1,4 +1,5 @@
-/* The command as its users meet it: help, mistakes, inspect, convert, bench, installing. What `run` does: test_cli_run. */
+/* The command as its users meet it: help, mistakes, inspect, convert, bench, installing. What `run` does:
+ * test_cli_run. */
 #include "cli.h"
 
 #include <fcntl.h>
@@ -359,7 +360,8 @@ static void expect_keys(const json_t *object, const char *const *keys)
         if (!json_object_get(object, *keys)) fail_msg("the key \"%s\" is missing", *keys);
 }
 
-/* What a run of `bench magicdec` on the tiny model should give, beside plain decoding: proposers, selections and drafting, in order. */
+/* What a run of `bench magicdec` on the tiny model should give, beside plain decoding: proposers,
+ * selections and drafting, in order. */
 typedef struct wanted_result {
     const char *proposer, *selection, *drafting;
 } wanted_result;
@@ -399,8 +401,8 @@ static void expect_magicdec(char *lines, const wanted_result *wanted, int n, int
     assert_int_equal(i, n);
 }
 
-/* Each setting beside plain decoding, with the same output: with a selection for each list, at all of them where the draft's cache has a
- * window or is chosen, greedy and sampled. */
+/* Each setting beside plain decoding, with the same output: with a selection for each list, at all of them
+ * where the draft's cache has a window or is chosen, greedy and sampled. */
 static void test_bench_magicdec(void **state)
 {
     (void)state;
@@ -425,7 +427,8 @@ static void test_bench_magicdec(void **state)
     }
 }
 
-/* Another engine's plain decoding is the last result of a cell: 9 timed tokens of 2 sequences in half a second. */
+/* Another engine's plain decoding is the last result of a cell: 9 timed tokens of 2 sequences in half a
+ * second. */
 static void test_bench_magicdec_peer(void **state)
 {
     (void)state;
@@ -449,7 +452,8 @@ static void test_bench_magicdec_peer(void **state)
     free_result(&r);
 }
 
-/* Prompts as JSON lines; cells that are done are left out, the torn line of a killed run is cut off, and what is not done is added. */
+/* Prompts as JSON lines; cells that are done are left out, the torn line of a killed run is cut off, and
+ * what is not done is added. */
 static void test_bench_magicdec_goes_on(void **state)
 {
     (void)state;
@@ -581,7 +585,8 @@ static void run_shell(const char *command, const char *argument)
     if (system(line) != 0) fail_msg("%s: %s", line, read_file(out_path, NULL));
 }
 
-/* What a new user does: make install, then a program with the library, which gives the text that the command gives. */
+/* What a new user does: make install, then a program with the library, which gives the text that the
+ * command gives. */
 static void test_install(void **state)
 {
     (void)state;

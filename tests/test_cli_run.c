@@ -1,5 +1,5 @@
-/* `lookfar run` as its users meet it: prompts, texts, results, signals. The texts of real models need the data folder and are skipped
- * without it. */
+/* `lookfar run` as its users meet it: prompts, texts, results, signals. The texts of real models need the
+ * data folder and are skipped without it. */
 #include "cli.h"
 
 #include <dirent.h>
@@ -278,7 +278,8 @@ static void test_many_requests(void **state)
     free(trace);
 }
 
-/* Both ways give each request's object; the text that the model wrote is part of the prompt, as far as the context has room. */
+/* Both ways give each request's object; the text that the model wrote is part of the prompt, as far as the
+ * context has room. */
 static void test_compare(void **state)
 {
     (void)state;
@@ -403,7 +404,8 @@ static void test_dump_logits(void **state)
     free(bytes);
 }
 
-/* The cost profile is measured once, kept, and measured again when what was kept is damaged or there is nowhere to keep it. */
+/* The cost profile is measured once, kept, and measured again when what was kept is damaged or there is
+ * nowhere to keep it. */
 static void test_cost_profile_is_kept(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* Collecting trajectories: what is recorded against the algorithm in words (every state scored as a whole text), batches against one
- * by one, interruptions against an unbroken collection, filters, augmentation, and what is refused. */
+/* Collecting trajectories: what is recorded against the algorithm in words (every state scored as a whole
+ * text), batches against one by one, interruptions against an unbroken collection, filters, augmentation,
+ * and what is refused. */
 #include "testing.h"
 
 #include "file_tools.h"
@@ -177,14 +178,15 @@ static void iterate(oracle *o, int32_t *next, const int32_t *prefix, int n_prefi
     }
 }
 
-/* The tokens of a state that count: all, or those up to the end of the output, behind which all must be that end. */
+/* The tokens of a state that count: all, or those up to the end of the output, behind which all must be
+ * that end. */
 static void check_state(const int32_t *found, const int32_t *expected, int n_count, int32_t end)
 {
     for (int i = 0; i < BLOCK; i++) assert_int_equal(found[i], i < n_count ? expected[i] : end);
 }
 
-/* Every state is what a pass over the one before it says, the last is its own fixed point, and the first is made of tokens of the
- * text before it. Returns the number of states. */
+/* Every state is what a pass over the one before it says, the last is its own fixed point, and the first
+ * is made of tokens of the text before it. Returns the number of states. */
 static int check_trajectory(oracle *o, const lf_trajectory *t)
 {
     int32_t text[IDS_MAX], state[BLOCK], next[BLOCK];

@@ -1,5 +1,6 @@
-/* convert/: every number of every output against its source, for all families and types; the two forms of the real
- * stories260K against each other; the same bytes whatever the threads. What is refused: test_convert_errors. */
+/* convert/: every number of every output against its source, for all families and types; the two forms of
+ * the real stories260K against each other; the same bytes whatever the threads. What is refused:
+ * test_convert_errors. */
 #include "convert_fixture.h"
 
 #include "base/mem.h"
@@ -162,7 +163,8 @@ static void test_folders_become_every_type(void **state)
         }
 }
 
-/* Biases of architecture llama change places with their rows; no published model has them, so Qwen2 plays the part. */
+/* Biases of architecture llama change places with their rows; no published model has them, so Qwen2 plays
+ * the part. */
 static void test_biases_of_llama_are_permuted(void **state)
 {
     (void)state;

@@ -80,7 +80,8 @@ static void test_tokenizers_that_do_not_fit(void **state)
     free(tok512);
 }
 
-/* A file of whole records is a tokenizer.bin with too few tokens; one cut elsewhere is not a tokenizer.bin at all. */
+/* A file of whole records is a tokenizer.bin with too few tokens; one cut elsewhere is not a tokenizer.bin
+ * at all. */
 static void test_truncated_tokenizer_bin(void **state)
 {
     (void)state;
@@ -222,8 +223,8 @@ static void test_full_disk(void **state)
     (void)signal(SIGXFSZ, handler);
 }
 
-/* Every allocation of a call fails once: LF_ENOMEM, nothing leaked, no file. Success is fine for one of them, that of the
- * folder's name, which the writer syncs if it can. The call after the last one succeeds. */
+/* Every allocation of a call fails once: LF_ENOMEM, nothing leaked, no file. Success is fine for one of
+ * them, that of the folder's name, which the writer syncs if it can. The call after the last one succeeds. */
 static void fail_every_allocation(lf_status (*call)(const lf_convert_params *, lf_error *),
                                   const lf_convert_params *p)
 {
@@ -253,8 +254,8 @@ static void fail_every_allocation(lf_status (*call)(const lf_convert_params *, l
 static void test_no_memory_for_a_folder(void **state)
 {
     (void)state;
-    /* Without memory for a string's closing quote, Jansson 2.14 reads past its buffer. A key in front that makes the
-     * buffer grow in its middle keeps the quotes of this folder from being that byte. */
+    /* Without memory for a string's closing quote, Jansson 2.14 reads past its buffer. A key in front that
+     * makes the buffer grow in its middle keeps the quotes of this folder from being that byte. */
     copy_family("llama3.2", "{", "{\"a key that makes the buffer grow\": 0,");
     lf_convert_params p = params_for(in_temp("model"), in_temp("out.gguf"), LF_DTYPE_Q8_0);
     p.n_threads = 1;

@@ -1,5 +1,6 @@
-/* Distillation: a small model, trained here on text with rules, is distilled on its own trajectories and then needs fewer passes for
- * the same prompts; stopped runs end in the bits of unbroken ones; what is worse than before is not kept; what is wrong is said. */
+/* Distillation: a small model, trained here on text with rules, is distilled on its own trajectories and
+ * then needs fewer passes for the same prompts; stopped runs end in the bits of unbroken ones; what is
+ * worse than before is not kept; what is wrong is said. */
 #include "train_run_fixture.h"
 
 #include "base/mem.h"
@@ -290,7 +291,8 @@ static void expect_same_run(const run *a, const run *b, const char *a_folder, co
     assert_memory_equal(&a->result, &b->result, sizeof a->result);
 }
 
-/* Stopped at every third step, those with a judgement among them, and at the end the same: weights, log, judgements. */
+/* Stopped at every third step, those with a judgement among them, and at the end the same: weights, log,
+ * judgements. */
 static void test_stopped_runs(void **state)
 {
     (void)state;
@@ -326,7 +328,8 @@ static void test_stopped_runs(void **state)
     }
 }
 
-/* A rate beyond all measure: the run ends with the step named, and from its checkpoint it goes on as if nothing had been. */
+/* A rate beyond all measure: the run ends with the step named, and from its checkpoint it goes on as if
+ * nothing had been. */
 static void test_not_a_number(void **state)
 {
     (void)state;
@@ -487,8 +490,8 @@ static void test_hold_out_by_prompt(void **state)
     lf_pack_free(&pack);
 }
 
-/* With ground truth the autoregressive loss is that of the texts: a model that was hardly trained learns them, and not its own outputs.
- * Resumed, it reads on where it was. */
+/* With ground truth the autoregressive loss is that of the texts: a model that was hardly trained learns
+ * them, and not its own outputs. Resumed, it reads on where it was. */
 static void test_labels(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* Distillation without memory: with one allocation after the other failing, a run says so, leaks nothing and leaves nothing half
- * written; what is there afterwards ends in the bits of an unbroken run. */
+/* Distillation without memory: with one allocation after the other failing, a run says so, leaks nothing
+ * and leaves nothing half written; what is there afterwards ends in the bits of an unbroken run. */
 #include "oom.h"
 #include "train_run_fixture.h"
 

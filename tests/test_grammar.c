@@ -1,5 +1,6 @@
-/* grammar/: masks against brute force, and random outputs of schemas against a validator; states that are forgotten; no memory.
- * With LOOKFAR_GRAMMAR_TEXTS=FILE what the masks let through is written there, for tests/oracle/grammar.py. */
+/* grammar/: masks against brute force, and random outputs of schemas against a validator; states that are
+ * forgotten; no memory. With LOOKFAR_GRAMMAR_TEXTS=FILE what the masks let through is written there, for
+ * tests/oracle/grammar.py. */
 #include "grammar_fixture.h"
 
 #include "oom.h"
@@ -189,7 +190,8 @@ static void test_masks_equal_brute_force(void **state)
     close_vocabulary(&v);
 }
 
-/* Cursors of one grammar, asked in turns about outputs that grow, are cut and go wrong, say what a new one says. */
+/* Cursors of one grammar, asked in turns about outputs that grow, are cut and go wrong, say what a new one
+ * says. */
 static void test_cursors_have_no_memory(void **state)
 {
     (void)state;
@@ -281,8 +283,9 @@ static void test_states_are_forgotten_and_found_again(void **state)
     close_vocabulary(&v);
 }
 
-/* A grammar whose every position is a new state, asked along an output that is cut back now and then. One grammar has room for few
- * masks; the other has other states already. So they forget at different moments, and must agree at all. */
+/* A grammar whose every position is a new state, asked along an output that is cut back now and then. One
+ * grammar has room for few masks; the other has other states already. So they forget at different moments,
+ * and must agree at all. */
 static void test_forgetting_changes_nothing(void **state)
 {
     (void)state;

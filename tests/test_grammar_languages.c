@@ -1,5 +1,5 @@
-/* grammar/: which texts are of a grammar, and which grammars are refused: numbers between bounds, schemas and formats by hand, regular
- * expressions against PCRE2. */
+/* grammar/: which texts are of a grammar, and which grammars are refused: numbers between bounds, schemas
+ * and formats by hand, regular expressions against PCRE2. */
 #include "grammar_fixture.h"
 
 #include "grammar/compile.h"

@@ -1,5 +1,6 @@
-/* token/: tokenizers as GGUF. What is written reads back as the same tokenizer, malformed metadata are refused; and a failed
- * allocation leaves nothing behind, wherever in making, using and writing a tokenizer it is. */
+/* token/: tokenizers as GGUF. What is written reads back as the same tokenizer, malformed metadata are
+ * refused; and a failed allocation leaves nothing behind, wherever in making, using and writing a
+ * tokenizer it is. */
 #include "tokenizer_fixture.h"
 
 #include "oom.h"

@@ -1,5 +1,6 @@
-/* `lookfar train` and `lookfar plot` as child processes: killed, interrupted and starved of disk space, a run ends in the same weights
- * as an unbroken one; a page is learnt by heart and said again; and the words of the command line. */
+/* `lookfar train` and `lookfar plot` as child processes: killed, interrupted and starved of disk space, a
+ * run ends in the same weights as an unbroken one; a page is learnt by heart and said again; and the words
+ * of the command line. */
 #include "train_run_fixture.h"
 
 #include <errno.h>

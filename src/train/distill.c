@@ -61,8 +61,8 @@ double lf_distill_loss(const lf_distill_train_params *p, const lf_distill_losses
 
 /* ---- the task ---- */
 
-/* The ground truth of a step begins at a draw that follows from the step's number alone, so it needs no cursor of its own: about as
- * many draws fill a batch as it has contexts. */
+/* The ground truth of a step begins at a draw that follows from the step's number alone, so it needs no
+ * cursor of its own: about as many draws fill a batch as it has contexts. */
 static void draw_labels(lf_distill *d)
 {
     const int64_t n_draws = lf_data_epoch_draws(d->labels);

@@ -63,8 +63,8 @@ static bool are_finite(const float *x, size_t n)
     return i == n;
 }
 
-/* Whether to write one inside a step, of the weights before it: once it is due, and when the step's loss and gradient show that
- * these weights are good. */
+/* Whether to write one inside a step, of the weights before it: once it is due, and when the step's loss
+ * and gradient show that these weights are good. */
 static bool wants_checkpoint(const lf_loop *l)
 {
     const bool is_due = (double)(lf_clock_ns() - l->checkpoint_ns) >= l->p.checkpoint_minutes * 60e9;

@@ -36,8 +36,9 @@ static bool is_same_piece(const lf_tokenizer *a, const lf_tokenizer *b, int32_t 
     return is_special || (a_len == b_len && memcmp(a_piece, b_piece, a_len) == 0);
 }
 
-/* A model's embeddings mean the pieces that it was trained with, so a model that has a tokenizer takes no other. File forms differ in
- * how they spell special tokens, and in how many unused ones they list at the end: ordinary tokens decide. */
+/* A model's embeddings mean the pieces that it was trained with, so a model that has a tokenizer takes no
+ * other. File forms differ in how they spell special tokens, and in how many unused ones they list at the
+ * end: ordinary tokens decide. */
 static lf_status check_tokenizer(const lf_train_model *m, const char *model_path, lf_error *err)
 {
     lf_status status = LF_OK;
