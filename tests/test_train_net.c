@@ -1,5 +1,5 @@
-/* The trainer's network: gradients against finite differences in double precision and against PyTorch, its forward against the
- * inference forward, and equal bits where they are promised. */
+/* The trainer's network: gradients against finite differences in double precision and against PyTorch, its
+ * forward against the inference forward, and equal bits where they are promised. */
 #include "oom.h"
 #include "train_fixture.h"
 #include "train_reference.h"
@@ -371,7 +371,8 @@ static void test_after_overflow(void **state)
 
 /* ---- loss ---- */
 
-/* A loss function sees every row once, in order; the cross-entropy leaves each row's loss where it is told to. */
+/* A loss function sees every row once, in order; the cross-entropy leaves each row's loss where it is told
+ * to. */
 typedef struct witness {
     lf_cross_entropy ce;
     int n_seen, n_chunks;

@@ -1,5 +1,6 @@
-/* Training runs, by calls of lf_train: stopped, they end in the same weights as an unbroken run, bit for bit; what goes wrong is said
- * and nothing is lost; and what comes out is a model that the engine runs. The same by the command: test_train_cli. */
+/* Training runs, by calls of lf_train: stopped, they end in the same weights as an unbroken run, bit for
+ * bit; what goes wrong is said and nothing is lost; and what comes out is a model that the engine runs.
+ * The same by the command: test_train_cli. */
 #include "train_run_fixture.h"
 
 #include "oom.h"
@@ -107,8 +108,8 @@ static void test_folder_in_use(void **state)
 
 /* ---- runs that go wrong ---- */
 
-/* The first step is taken with a rate beyond all measure, the second loss is not a number: the checkpoint of before is there,
- * and from it the run goes on as if nothing had been. */
+/* The first step is taken with a rate beyond all measure, the second loss is not a number: the checkpoint
+ * of before is there, and from it the run goes on as if nothing had been. */
 static void test_not_a_number(void **state)
 {
     (void)state;
@@ -242,8 +243,8 @@ static lf_status train(void *params, lf_error *err)
     return lf_train(params, err);
 }
 
-/* Runs from the checkpoint, or (NULL) anew, with one allocation after the other failing: nothing half written is left, and what is there
- * is a run to go on from. */
+/* Runs from the checkpoint, or (NULL) anew, with one allocation after the other failing: nothing half
+ * written is left, and what is there is a run to go on from. */
 static void expect_memory_failures(train_run *r, const char *checkpoint, size_t checkpoint_bytes)
 {
     bool some_failed = true;
@@ -331,8 +332,8 @@ static double score_by_engine(const char *model_path, const char *text)
     return sum / (double)n;
 }
 
-/* The validation loss is the one that the engine finds for the same text, position by position from bos to eos; and the sums
- * over buckets are the sum over all. */
+/* The validation loss is the one that the engine finds for the same text, position by position from bos to
+ * eos; and the sums over buckets are the sum over all. */
 static void test_validation_is_the_engines(void **state)
 {
     (void)state;
@@ -391,7 +392,8 @@ static void test_goes_on_from_model(void **state)
     free(json);
 }
 
-/* Documents that nobody can guess: those that are trained on are learnt by heart, those that are held out stay as they were. */
+/* Documents that nobody can guess: those that are trained on are learnt by heart, those that are held out
+ * stay as they were. */
 static void test_held_out_share(void **state)
 {
     (void)state;
@@ -418,7 +420,8 @@ static void test_held_out_share(void **state)
     assert_true(isnan(r.result.valid_loss));
 }
 
-/* A step's loss is the mean over its targets, not over rows nor over micro-batches: that of one document, however often it is in. */
+/* A step's loss is the mean over its targets, not over rows nor over micro-batches: that of one document,
+ * however often it is in. */
 static void test_loss_is_a_mean_over_targets(void **state)
 {
     (void)state;
