@@ -1,4 +1,5 @@
-/* Training runs on a small text, for the tests of lf_train: what it reads, a plan to change, and what came of it. */
+/* Training runs on a small text, for the tests of lf_train: what it reads, a plan to change, and what came
+ * of it. */
 #ifndef LF_TESTS_TRAIN_RUN_FIXTURE_H
 #define LF_TESTS_TRAIN_RUN_FIXTURE_H
 
@@ -6,7 +7,8 @@
 
 enum { TRAIN_RUN_STEPS = 24 };
 
-/* A run of a small model on the text, in temp/`folder`. Runs whose folders have the same last name write the same bytes. */
+/* A run of a small model on the text, in temp/`folder`. Runs whose folders have the same last name write
+ * the same bytes. */
 typedef struct train_run {
     lf_train_params params;
     lf_train_input data, valid;
@@ -17,7 +19,8 @@ typedef struct train_run {
     lf_train_result result;
 } train_run;
 
-/* Words that follow each other by a rule, so that there is something to learn, in documents of a few lines: temp/`name`. */
+/* Words that follow each other by a rule, so that there is something to learn, in documents of a few
+ * lines: temp/`name`. */
 void write_train_text(const char *name, int n_docs, uint64_t seed);
 
 /* A test's setup: a folder for its files (leave_temp removes it), with the texts that runs read. */
