@@ -92,7 +92,7 @@ static void test_memory_failures(void **state)
         plan_distilling(&d, "run", follows);
         remove_tree(whole.out_dir);
         assert_ok(lf_distill_train(&whole.p, &err), &err); /* with what is allocated once */
-        for (long n = 1; some_failed; n += 1 + n / 40) {
+        for (long n = 1; some_failed; n += 1 + n / (TESTS_SHORT ? 8 : 40)) {
             lf_status status;
             remove_tree(d.out_dir);
             some_failed = oom_attempt(&status, n, distill, &d.p);

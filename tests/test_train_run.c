@@ -248,7 +248,7 @@ static lf_status train(void *params, lf_error *err)
 static void expect_memory_failures(train_run *r, const char *checkpoint, size_t checkpoint_bytes)
 {
     bool some_failed = true;
-    for (long n = 1; some_failed; n += 1 + n / 40) {
+    for (long n = 1; some_failed; n += 1 + n / (TESTS_SHORT ? 8 : 40)) {
         lf_status status;
         if (checkpoint)
             write_file(in_temp("run/checkpoint"), checkpoint, checkpoint_bytes);
