@@ -11,9 +11,12 @@ O        := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef
 OPT      := -O2
 SAN      :=
+WRAP     :=
 ifeq ($(VARIANT),asan)
 SAN      := -fsanitize=address -fno-omit-frame-pointer
 OPT      := -O1 -g
+# Here tests/oom.c stands between our code and the sanitizer's allocator.
+WRAP     := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$f)
 else ifeq ($(VARIANT),ubsan)
 SAN      := -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT      := -O1 -g
@@ -108,7 +111,7 @@ $O/tests/test_eval: LIBS += $(LIBS_APP)
 
 $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(LIBS) $(LIBS_TRAIN)
+	$(CC) $(CFLAGS) $(WRAP) -o $@ $^ -lcmocka $(LIBS) $(LIBS_TRAIN)
 
 $O/fuzz/%: $O/obj/fuzz/%.o $O/liblookfar.a
 	@mkdir -p $(@D)

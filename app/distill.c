@@ -1,4 +1,5 @@
-/* lookfar distill: from a model to one that decodes several tokens per pass (CLLM). Each kind is a file of this folder. */
+/* lookfar distill: from a model to one that decodes several tokens per pass (CLLM). Each kind is a file of
+ * this folder. */
 #include "app.h"
 
 int app_distill(int argc, char **argv)

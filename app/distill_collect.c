@@ -1,4 +1,5 @@
-/* lookfar distill collect: prompts in, trajectories out. One library call; this file is its options and what it says. */
+/* lookfar distill collect: prompts in, trajectories out. One library call; this file is its options and
+ * what it says. */
 #include "app.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* lookfar distill run: from a model and prompts to a model that decodes several tokens per pass, in rounds: the model's trajectories
- * are collected and it is trained on them, and the next round begins with the model that came out, and perhaps longer blocks.
+/* lookfar distill run: from a model and prompts to a model that decodes several tokens per pass, in
+ * rounds: the model's trajectories are collected and it is trained on them, and the next round begins with
+ * the model that came out, and perhaps longer blocks.
  *
  *   DIR/round-1.traj   DIR/round-1/model.gguf   DIR/round-2.traj   ...   DIR/model.gguf, the last round's
  *

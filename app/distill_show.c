@@ -1,5 +1,5 @@
-/* lookfar distill show: what a trajectory file holds; and of one trajectory, which token was right when, in colours, in plain text or
- * as a picture. */
+/* lookfar distill show: what a trajectory file holds; and of one trajectory, which token was right when,
+ * in colours, in plain text or as a picture. */
 #include "app.h"
 
 #include "base/mem.h"

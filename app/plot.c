@@ -96,7 +96,7 @@ int plot_read_lines(const char *path, plot_line_fn *on_line, void *cookie)
     while (ok && getline(&line, &cap, f) > 0) {
         n_lines++;
         json_error_t error;
-        json_t *object = json_loads(line, 0, &error);
+        json_t *object = json_loads(line, JSON_ALLOW_NUL, &error);
         if (object && !on_line(cookie, object)) ok = false;
         if (!object && !feof(f) && fgetc(f) != EOF) {
             (void)fprintf(stderr, "lookfar: %s: line %d: %s\n", path, n_lines, error.text);
@@ -176,7 +176,7 @@ static json_t *read_first(const char *path)
     char *line = NULL;
     size_t cap = 0;
     FILE *f = fopen(path, "r");
-    json_t *object = f && getline(&line, &cap, f) > 0 ? json_loads(line, 0, NULL) : NULL;
+    json_t *object = f && getline(&line, &cap, f) > 0 ? json_loads(line, JSON_ALLOW_NUL, NULL) : NULL;
     free(line);
     if (f) (void)fclose(f);
     return object;

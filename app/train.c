@@ -1,4 +1,5 @@
-/* lookfar train: a model from text. One library call; this file is its options, and train_run.c what all runs have. */
+/* lookfar train: a model from text. One library call; this file is its options, and train_run.c what all
+ * runs have. */
 #include "train_run.h"
 
 #include <stdlib.h>

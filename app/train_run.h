@@ -1,5 +1,5 @@
-/* What `train` and `distill train` share: the options of a run, what it says while it runs, and options.json, in which its folder
- * keeps them so that --resume needs no others. */
+/* What `train` and `distill train` share: the options of a run, what it says while it runs, and
+ * options.json, in which its folder keeps them so that --resume needs no others. */
 #ifndef LF_APP_TRAIN_RUN_H
 #define LF_APP_TRAIN_RUN_H
 
@@ -26,11 +26,12 @@ int64_t app_parse_count(struct argp_state *state, const char *option, const char
 /* An lf_train_fn with an app_train_run as its cookie. */
 bool app_train_on_event(void *cookie, const lf_train_event *e);
 
-/* The options kept in out_dir and then those given, as (*n) arguments *all; their strings stay with *list. Both are the caller's, on
- * failure, too. Returns 0, or EXIT_FAIL with a message. */
+/* The options kept in out_dir and then those given, as (*n) arguments *all; their strings stay with *list.
+ * Both are the caller's, on failure, too. Returns 0, or EXIT_FAIL with a message. */
 int app_train_load_options(char ***all, int *n, json_t **list, const char *out_dir, int argc, char **argv);
 
-/* What is said at the end of a run of `command`; the exit status. A run that was stopped with a checkpoint is no failure. */
+/* What is said at the end of a run of `command`; the exit status. A run that was stopped with a checkpoint
+ * is no failure. */
 int app_train_end(const app_train_run *run, lf_status status, const lf_error *err, const char *command);
 
 #endif

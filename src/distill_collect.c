@@ -1,12 +1,13 @@
-/* lookfar.h's lf_distill_collect: Jacobi trajectories of many prompts, decoded together (CLLM, arXiv 2403.00835, section 3.2.1).
+/* lookfar.h's lf_distill_collect: Jacobi trajectories of many prompts, decoded together (CLLM, arXiv
+ * 2403.00835, section 3.2.1).
  *
  *   prompts -> jobs: started in order, n_parallel of them decoding at a time, in rounds over all of them
  *           -> written in order: counted, filtered, augmented, one record each
  *
- * What a prompt's record says depends on the model, the prompt, its number and the parameters: not on the other prompts (the Row
- * law), and not on how often the collection was interrupted. So a file that is continued ends with the bytes of an unbroken one,
- * whatever n_parallel is. A job that is done waits for those before it; jobs are started at most `window` ahead of the first that
- * is not written. */
+ * What a prompt's record says depends on the model, the prompt, its number and the parameters: not on the
+ * other prompts (the Row law), and not on how often the collection was interrupted. So a file that is
+ * continued ends with the bytes of an unbroken one, whatever n_parallel is. A job that is done waits for
+ * those before it; jobs are started at most `window` ahead of the first that is not written. */
 #include "engine_int.h"
 
 #include "base/clock.h"
@@ -111,7 +112,8 @@ static int max_blocks(const lf_distill_collect_params *p)
 
 /* ---- what the file says ---- */
 
-/* Of the logits after a fixed text: they have all that an output depends on besides the prompt and how it is picked. */
+/* Of the logits after a fixed text: they have all that an output depends on besides the prompt and how it
+ * is picked. */
 static lf_status hash_model(uint64_t *out, lf_engine *e, lf_error *err)
 {
     int32_t ids[MODEL_PROBE];

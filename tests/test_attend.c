@@ -3,10 +3,9 @@
  * attention. */
 #include "testing.h"
 
-#include "base/cpu.h"
+#include "levels.h"
+
 #include "base/mem.h"
-#include "kernel/kernel.h"
-#include "tensor/half.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,24 +19,6 @@ static const int head_dims[] = {1, 2, 3, 8, 15, 16, 17, 32, 48, 64, 80, 128, 200
 static const int query_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 33, 64};
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
-
-/* ---- kernel levels ---- */
-
-static lf_kernels scalar;
-static lf_kernels levels[3]; /* those above scalar that this processor has */
-static int n_levels;
-
-static int set_up_levels(void **state)
-{
-    (void)state;
-    const unsigned has = lf_cpu_flags();
-    const unsigned masks[] = {LF_CPU_AVX2, LF_CPU_AVX2 | LF_CPU_AVX512,
-                              LF_CPU_AVX2 | LF_CPU_AVX512 | LF_CPU_AVX512BF16};
-    lf_kernels_init(&scalar, 0);
-    for (size_t i = 0; i < COUNT(masks); i++)
-        if ((has & masks[i]) == masks[i]) lf_kernels_init(&levels[n_levels++], masks[i]);
-    return 0;
-}
 
 /* ---- problems ---- */
 
@@ -183,7 +164,7 @@ static attention attend(lf_attend_fn *fn, const problem *p, int begin, int end)
 static bool same_floats(const float *a, const float *b, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (lf_float_to_bits(a[i]) != lf_float_to_bits(b[i]) && !(isnan(a[i]) && isnan(b[i]))) return false;
+        if (!same_bits(a[i], b[i])) return false;
     return true;
 }
 

@@ -1,5 +1,6 @@
-/* Collecting trajectories: what is recorded against the algorithm in words (every state scored as a whole text), batches against one
- * by one, interruptions against an unbroken collection, filters, augmentation, and what is refused. */
+/* Collecting trajectories: what is recorded against the algorithm in words (every state scored as a whole
+ * text), batches against one by one, interruptions against an unbroken collection, filters, augmentation,
+ * and what is refused. */
 #include "testing.h"
 
 #include "file_tools.h"
@@ -177,14 +178,15 @@ static void iterate(oracle *o, int32_t *next, const int32_t *prefix, int n_prefi
     }
 }
 
-/* The tokens of a state that count: all, or those up to the end of the output, behind which all must be that end. */
+/* The tokens of a state that count: all, or those up to the end of the output, behind which all must be
+ * that end. */
 static void check_state(const int32_t *found, const int32_t *expected, int n_count, int32_t end)
 {
     for (int i = 0; i < BLOCK; i++) assert_int_equal(found[i], i < n_count ? expected[i] : end);
 }
 
-/* Every state is what a pass over the one before it says, the last is its own fixed point, and the first is made of tokens of the
- * text before it. Returns the number of states. */
+/* Every state is what a pass over the one before it says, the last is its own fixed point, and the first
+ * is made of tokens of the text before it. Returns the number of states. */
 static int check_trajectory(oracle *o, const lf_trajectory *t)
 {
     int32_t text[IDS_MAX], state[BLOCK], next[BLOCK];
@@ -601,9 +603,15 @@ static void test_inspection(void **state)
 
 /* ---- no memory ---- */
 
+static lf_status collect_again(void *params, lf_error *err)
+{
+    return lf_distill_collect(params, err);
+}
+
 static void test_out_of_memory(void **state)
 {
     (void)state;
+    bool some_failed = true;
     oom_require();
     lf_distill_collect_params p = plan("oom");
     p.n_prompts = 3;
@@ -611,22 +619,13 @@ static void test_out_of_memory(void **state)
     p.augment = 0.5f;
     p.repeat_sentences = 9;
     collect(&p); /* so that the file is there, and what is allocated once */
-    for (long n = 1;; n += 1 + n / 40) {
-        lf_error err;
+    for (long n = 1; some_failed; n += 1 + n / 40) {
+        lf_status status;
         size_t size;
         assert_int_equal(truncate(p.out_path, LF_TRAJECTORY_HEADER), 0);
-        const long live = oom_live();
-        oom_fail_at(n);
-        const lf_status status = lf_distill_collect(&p, &err);
-        const bool all_succeeded = oom_count() < n;
-        oom_off();
-        assert_int_equal(oom_live(), live);
-        /* loading can do without some of its memory */
-        if (status != LF_OK && (all_succeeded || status != LF_ENOMEM))
-            fail_msg("allocation %ld: %s: %s", n, lf_status_name(status), err.text);
+        some_failed = oom_attempt(&status, n, collect_again, &p);
         free(read_file(p.out_path, &size));
         assert_int_equal(size % 8, 0); /* nothing torn */
-        if (all_succeeded) break;
     }
 }
 

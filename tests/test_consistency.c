@@ -1,5 +1,6 @@
-/* The losses of distillation and the rows they are made on: gradients against PyTorch and against finite differences in double
- * precision; logits of packed rows against those of each text alone; which rows a recipe packs. */
+/* The losses of distillation and the rows they are made on: gradients against PyTorch and against finite
+ * differences in double precision; logits of packed rows against those of each text alone; which rows a
+ * recipe packs. */
 #include "train_fixture.h"
 #include "train_reference.h"
 #include "trajectory_fixture.h"
@@ -423,8 +424,8 @@ static int text_of_row(int32_t *text, const lf_pack *p, int row)
     return n;
 }
 
-/* What the text of a packed row must be, from its trajectory alone: prompt, then an output in which one block is a state (CLLM), or
- * all are (progressive). false when it is none of these. */
+/* What the text of a packed row must be, from its trajectory alone: prompt, then an output in which one
+ * block is a state (CLLM), or all are (progressive). false when it is none of these. */
 static bool is_text_of(const int32_t *text, int n_text, const lf_trajectory *t, lf_distill_recipe recipe)
 {
     if (n_text < t->n_prompt || memcmp(text, t->prompt, (size_t)t->n_prompt * sizeof *text) != 0)
@@ -496,8 +497,8 @@ static void expect_ints(const char *what, const int32_t *found, const int32_t *e
             fail_msg("%s[%d]: found %d, expected %d", what, i, found[i], expected[i]);
 }
 
-/* The drawing of pack.h: prompt of 3, blocks of 4; in block 0 token 2 is wrong, in block 1 token 1. The output's last token, 18, has
- * no row: nothing comes after it. */
+/* The drawing of pack.h: prompt of 3, blocks of 4; in block 0 token 2 is wrong, in block 1 token 1. The
+ * output's last token, 18, has no row: nothing comes after it. */
 static const int32_t DRAWN_PROMPT[] = {1, 2, 3}, DRAWN_COUNTS[] = {2, 2},
                      DRAWN_STATES[] = {10, 11, 50, 13, 10, 11, 12, 13, 14, 51, 16, 52, 14, 15, 16, 17};
 static const lf_trajectory DRAWN = {.prompt = DRAWN_PROMPT,
@@ -536,8 +537,8 @@ static void test_rows_of_cllm(void **state)
     lf_pack_free(&p);
 }
 
-/* The same under progressive noise: the copy goes on from its first wrong token to the end. With two levels and this phase block 0
- * has the noise, or block 1 alone: then block 0 needs no copy. */
+/* The same under progressive noise: the copy goes on from its first wrong token to the end. With two
+ * levels and this phase block 0 has the noise, or block 1 alone: then block 0 needs no copy. */
 static void test_rows_of_progressive(void **state)
 {
     (void)state;

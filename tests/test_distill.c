@@ -1,12 +1,15 @@
-/* Distillation: a small model, trained here on text with rules, is distilled on its own trajectories and then needs fewer passes for
- * the same prompts; stopped runs end in the bits of unbroken ones; what is worse than before is not kept; what is wrong is said. */
-#include "testing.h"
+/* Distillation: a small model, trained here on text with rules, is distilled on its own trajectories and
+ * then needs fewer passes for the same prompts; stopped runs end in the bits of unbroken ones; what is
+ * worse than before is not kept; what is wrong is said. */
+#include "train_run_fixture.h"
 
 #include "base/mem.h"
 #include "train/checkpoint.h"
 #include "train/data_hash.h"
+#include "train/distill_data.h"
 #include "train/distill_measure.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,7 +135,11 @@ static bool on_event(void *cookie, const lf_train_event *e)
     run *r = cookie;
     if (e->kind == LF_TRAIN_VALIDATION && r->first_judged.size == 0) r->first_judged = *e;
     if (e->kind == LF_TRAIN_VALIDATION) r->judged = *e;
-    if (e->kind == LF_TRAIN_STEP) r->step = *e;
+    if (e->kind == LF_TRAIN_STEP) {
+        r->step = *e;
+        const double ar = r->p.recipe == LF_DISTILL_RKL ? 0.0 : r->p.weight_ar * e->ar_loss;
+        assert_true(fabs(e->loss - e->consistency_loss - ar) < 1e-4); /* means over all of the step */
+    }
     if (e->kind == LF_TRAIN_EXPORT) r->n_exports++;
     return e->kind != LF_TRAIN_STEP || e->step != r->stop_at;
 }
@@ -211,9 +218,10 @@ static void decode(decoded *out, const char *model, const char *proposer)
         lf_request_params_init(&rp);
         rp.ids = t.prompt;
         rp.n_ids = (size_t)t.n_prompt;
-        rp.n_predict = 40;
+        rp.n_predict = t.n_blocks * t.n + t.n; /* as a run measures */
         rp.proposer = proposer;
         rp.draft_max = BLOCK - 1;
+        rp.no_prefix_cache = true;
         assert_ok(lf_request_submit(&request, engine, &rp, &err), &err);
         assert_ok(lf_request_wait(request, &err), &err);
         lf_request_get_result(request, &result);
@@ -259,9 +267,12 @@ static void test_fewer_passes(void **state)
         plan_run(&r, folder, recipes[i].recipe);
         r.p.local = recipes[i].local;
         r.p.synthetic = recipes[i].synthetic;
+        r.p.measure_prompts = N_PROMPTS;
         expect_run(&r);
         (void)snprintf(path, sizeof path, "%s/model.gguf", r.out_dir);
         const double after = expect_speed(path);
+        assert_true(fabs(r.result.start_tokens_per_pass - before) < 1e-5);
+        assert_true(fabs(r.result.tokens_per_pass - after) < 1e-5);
         if (!(after > recipes[i].gain * before))
             fail_msg("recipe %zu: found %.2f tokens per pass, before %.2f", i, after, before);
         assert_true(r.judged.consistency_loss < 0.7 * r.first_judged.consistency_loss);
@@ -270,34 +281,18 @@ static void test_fewer_passes(void **state)
 
 /* ---- resuming ---- */
 
-/* The log without what depends on time. */
-static char *read_log(const char *folder)
-{
-    char path[256];
-    (void)snprintf(path, sizeof path, "%s/log.jsonl", folder);
-    char *text = read_file(in_temp(path), NULL), *to = text;
-    for (const char *from = text; *from;) {
-        if (strncmp(from, ",\"tokens_per_s\":", 16) == 0) from += 16 + strcspn(from + 16, ",}");
-        *to++ = *from++;
-    }
-    *to = '\0';
-    return text;
-}
-
 static void expect_same_run(const run *a, const run *b, const char *a_folder, const char *b_folder)
 {
     char a_path[512], b_path[512];
     (void)snprintf(a_path, sizeof a_path, "%s/model.gguf", a->out_dir);
     (void)snprintf(b_path, sizeof b_path, "%s/model.gguf", b->out_dir);
     expect_same_file(a_path, b_path);
-    char *a_log = read_log(a_folder), *b_log = read_log(b_folder);
-    assert_string_equal(a_log, b_log);
-    free(a_log);
-    free(b_log);
+    expect_same_train_log(a_folder, b_folder);
     assert_memory_equal(&a->result, &b->result, sizeof a->result);
 }
 
-/* Stopped at every third step, those with a judgement among them, and at the end the same: weights, log, judgements. */
+/* Stopped at every third step, those with a judgement among them, and at the end the same: weights, log,
+ * judgements. */
 static void test_stopped_runs(void **state)
 {
     (void)state;
@@ -331,6 +326,27 @@ static void test_stopped_runs(void **state)
         assert_int_equal(pieces.stop_at, 15);
         expect_same_run(&whole, &pieces, a, b);
     }
+}
+
+/* A rate beyond all measure: the run ends with the step named, and from its checkpoint it goes on as if
+ * nothing had been. */
+static void test_not_a_number(void **state)
+{
+    (void)state;
+    run whole, broken;
+    run *const both[] = {&whole, &broken};
+    for (int i = 0; i < 2; i++) {
+        plan_run(both[i], i == 0 ? "a/run" : "b/run", LF_DISTILL_CLLM);
+        both[i]->p.train.n_steps = 4;
+    }
+    expect_run(&whole);
+    broken.p.train.lr = 1e30;
+    broken.p.train.checkpoint_minutes = 0;
+    expect_failure(&broken, LF_EDIVERGED, "step 2: found a");
+    broken.p.train.lr = whole.p.train.lr;
+    broken.p.train.resume = true;
+    expect_run(&broken);
+    expect_same_run(&whole, &broken, "a/run", "b/run");
 }
 
 /* ---- what is kept ---- */
@@ -439,8 +455,43 @@ static void test_hold_out(void **state)
     expect_failure(&r, LF_EINVAL, "trajectories");
 }
 
-/* With ground truth the autoregressive loss is that of the texts: a model that was hardly trained learns them, and not its own outputs.
- * Resumed, it reads on where it was. */
+/* All trajectories of a prompt are on one side. */
+static void test_hold_out_by_prompt(void **state)
+{
+    (void)state;
+    lf_error err;
+    lf_pack pack;
+    lf_distill_data d;
+    lf_tokenizer *tokenizer;
+    const lf_pack_options options = {.recipe = LF_DISTILL_CLLM, .context = 128};
+    char files[2][512];
+    const char *const paths[] = {files[0], files[1]};
+    lf_distill_train_params p;
+    (void)snprintf(files[0], sizeof files[0], "%s", in_shared("target.traj"));
+    (void)snprintf(files[1], sizeof files[1], "%s", in_shared("draft.traj"));
+    lf_distill_train_params_init(&p);
+    p.trajectories = paths;
+    p.n_trajectories = 2;
+    p.train.hold_out = 0.4;
+    assert_ok(lf_pack_create(&pack, 1024, &options, &err), &err);
+    assert_ok(lf_tokenizer_from_file(&tokenizer, golden_path("token/plain.model"), &err), &err);
+    assert_ok(lf_distill_data_open(&d, &p, tokenizer, &pack, &err), &err);
+    assert_true(d.train.n > N_PROMPTS / 2 && d.held_out.n > N_PROMPTS / 2);
+    for (int64_t i = 0; i < d.train.n; i++) {
+        const lf_trajectory a = lf_distill_data_get(&d, d.train.items[i]);
+        for (int64_t k = 0; k < d.held_out.n; k++) {
+            const lf_trajectory b = lf_distill_data_get(&d, d.held_out.items[k]);
+            assert_false(a.n_prompt == b.n_prompt &&
+                         memcmp(a.prompt, b.prompt, (size_t)a.n_prompt * sizeof *a.prompt) == 0);
+        }
+    }
+    lf_distill_data_close(&d);
+    lf_tokenizer_free(tokenizer);
+    lf_pack_free(&pack);
+}
+
+/* With ground truth the autoregressive loss is that of the texts: a model that was hardly trained learns
+ * them, and not its own outputs. Resumed, it reads on where it was. */
 static void test_labels(void **state)
 {
     (void)state;
@@ -590,13 +641,11 @@ static void test_repeated(void **state)
 
 /* ---- the command ---- */
 
-static char binary[1024]; /* empty: not built */
-
 /* Runs the program with these arguments; its exit status. What it says on standard error is in temp/err. */
 static int run_command(const char *args)
 {
     char line[4096];
-    (void)snprintf(line, sizeof line, "'%s' %s > /dev/null 2> '%s'", binary, args, in_temp("err"));
+    (void)snprintf(line, sizeof line, "'%s' %s > /dev/null 2> '%s'", require_program(), args, in_temp("err"));
     const int status = system(line);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
@@ -610,18 +659,10 @@ static void expect_command(int code, const char *fragment, const char *args)
     free(said);
 }
 
-static void require_binary(void)
-{
-    find_program(binary, sizeof binary);
-    if (binary[0] != '\0') return;
-    print_message("skipped: the program is not built (LOOKFAR_BIN names it)\n");
-    skip();
-}
-
 static void test_usage(void **state)
 {
     (void)state;
-    require_binary();
+    (void)require_program();
     expect_command(2, "-o DIR", "distill train");
     expect_command(2, "--trajectories FILE", "distill train -o x");
     expect_command(2, "-m PATH", "distill train -o x --trajectories y");
@@ -643,7 +684,7 @@ static void test_train_command(void **state)
 {
     (void)state;
     char args[2048];
-    require_binary();
+    (void)require_program();
     (void)snprintf(args, sizeof args,
                    "distill train -m '%s' --trajectories '%s' -o '%s' --hold-out 0.3 --steps 3 --batch 512 "
                    "--micro 512 --context 128 -t 1",
@@ -661,7 +702,7 @@ static void test_rounds(void **state)
 {
     (void)state;
     char args[2048];
-    require_binary();
+    (void)require_program();
     (void)snprintf(args, sizeof args,
                    "distill run -m '%s' --prompts '%s' -o '%s' --blocks 4,8 --max-tokens 24 --hold-out 0.3 "
                    "--steps 4 --batch 512 --micro 512 --context 128 -t 1",
@@ -686,11 +727,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_fewer_passes, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_stopped_runs, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_not_a_number, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_best_is_kept, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_collapse, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_unjudged, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_reverse_kl, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_hold_out, enter_temp, leave_temp),
+        cmocka_unit_test(test_hold_out_by_prompt),
         cmocka_unit_test_setup_teardown(test_labels, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_refusals, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_other_tokenizer, enter_temp, leave_temp),

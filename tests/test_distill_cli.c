@@ -10,23 +10,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char binary[1024], model[512];
-
-static int prepare(void **state)
-{
-    find_program(binary, sizeof binary);
-    return enter_temp(state);
-}
+static char model[512];
 
 /* Runs the command with these arguments; its streams are in the files out and err. Returns its status. */
 static int run(const char *args)
 {
     char command[4096];
-    if (!binary[0]) {
-        print_message("skipped: the program is not built\n");
-        skip();
-    }
-    (void)snprintf(command, sizeof command, "%s %s >'%s' 2>'%s'", binary, args, in_temp("out"),
+    (void)snprintf(command, sizeof command, "%s %s >'%s' 2>'%s'", require_program(), args, in_temp("out"),
                    in_temp("err"));
     const int status = system(command);
     assert_true(WIFEXITED(status));
@@ -169,7 +159,7 @@ static void test_interrupted_collection(void **state)
     (void)snprintf(model, sizeof model, "%s", require_data("models/hf/stories260K"));
     write_prompts();
     expect_ok(collect_args("a.traj", "--parallel 3"));
-    (void)snprintf(command, sizeof command, "exec %s %s 2>'%s'", binary,
+    (void)snprintf(command, sizeof command, "exec %s %s 2>'%s'", require_program(),
                    collect_args("b.traj", "--parallel 1"), in_temp("err"));
     const pid_t child = fork();
     assert_true(child >= 0);
@@ -223,11 +213,11 @@ static void test_evaluating(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_mistakes, prepare, leave_temp),
-        cmocka_unit_test_setup_teardown(test_help_is_in_the_man_page, prepare, leave_temp),
-        cmocka_unit_test_setup_teardown(test_collecting_and_showing, prepare, leave_temp),
-        cmocka_unit_test_setup_teardown(test_interrupted_collection, prepare, leave_temp),
-        cmocka_unit_test_setup_teardown(test_evaluating, prepare, leave_temp),
+        cmocka_unit_test_setup_teardown(test_mistakes, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_help_is_in_the_man_page, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_collecting_and_showing, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_interrupted_collection, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_evaluating, enter_temp, leave_temp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
-/* token/: ids against the recorded ones of sentencepiece, tokenizers and tiktoken (tests/oracle/tokenizer_compare.py),
- * llama.cpp's vectors, and the way back to text.
+/* token/: ids against the recorded ones of sentencepiece, tokenizers and tiktoken
+ * (tests/oracle/tokenizer_compare.py), llama.cpp's vectors, and the way back to text.
  *
- * test_tokenizer --encode PATH [--special] and --decode PATH [--special] are the helper of the live comparison: they
- * read (u32 n, n bytes) and write (u32 n, n ids), or the other way round, until the input ends. */
+ * test_tokenizer --encode PATH [--special] and --decode PATH [--special] are the helper of the live
+ * comparison: they read (u32 n, n bytes) and write (u32 n, n ids), or the other way round, until the input
+ * ends. */
 #include "testing.h"
 
 #include "token_strings.h"
@@ -63,7 +64,8 @@ static void must_decode(const lf_tokenizer *t, const lf_ids *ids, bool special, 
 
 /* ---- ids ---- */
 
-/* One recorded set: a header "name mode golden|data path", then a hash for every TOKEN_STRINGS_PER_HASH texts. */
+/* One recorded set: a header "name mode golden|data path", then a hash for every TOKEN_STRINGS_PER_HASH
+ * texts. */
 static void check_set(FILE *f, const char *name, const char *mode, const char *path,
                       const token_strings *texts)
 {
@@ -112,7 +114,8 @@ static void test_ids_are_those_of_the_references(void **state)
     token_strings_close(texts);
 }
 
-/* llama.cpp's vectors: texts between separators, and a line of ids for each. Neither bos nor special tokens count. */
+/* llama.cpp's vectors: texts between separators, and a line of ids for each. Neither bos nor special
+ * tokens count. */
 static void check_vectors(const char *tokenizer, const char *family)
 {
     static const char separator[] = "\n__ggml_vocab_test__\n";
@@ -239,7 +242,8 @@ static void test_special_tokens_only_on_request(void **state)
     lf_tokenizer_free(t);
 }
 
-/* A piece of equal characters is where a quadratic algorithm would take minutes. Processor time: machines are busy. */
+/* A piece of equal characters is where a quadratic algorithm would take minutes. Processor time: machines
+ * are busy. */
 static void test_long_runs_take_no_quadratic_time(void **state)
 {
     (void)state;
@@ -372,8 +376,8 @@ static void test_ill_formed_bytes_become_replacement_characters(void **state)
     lf_tokenizer_free(t);
 }
 
-/* Random ids, pushed one by one: after each push what has come out is valid UTF-8 and a prefix of the whole, whose hash
- * is that of the text Python makes of all the bytes. */
+/* Random ids, pushed one by one: after each push what has come out is valid UTF-8 and a prefix of the
+ * whole, whose hash is that of the text Python makes of all the bytes. */
 static void check_streaming(const char *path, uint64_t expected)
 {
     lf_tokenizer *t = must_open(path);

@@ -1,5 +1,5 @@
-/* The trainer's data: token files and what is refused as one, permutations, pieces and packing against a count of every target,
- * texts and JSON lines into tokens; and the schedules. */
+/* The trainer's data: token files and what is refused as one, permutations, pieces and packing against a
+ * count of every target, texts and JSON lines into tokens; and the schedules. */
 #include "testing.h"
 
 #include "oom.h"
@@ -467,8 +467,8 @@ static void test_hold_out(void **state)
     lf_token_file_close(&f);
 }
 
-/* A reader that starts at a saved cursor sees what the first would have seen; other seeds give another order. Nothing is
- * allocated on the way. */
+/* A reader that starts at a saved cursor sees what the first would have seen; other seeds give another
+ * order. Nothing is allocated on the way. */
 static void test_cursor(void **state)
 {
     (void)state;
@@ -527,7 +527,8 @@ static lf_tokenizer *open_tokenizer(void)
 static const lf_data_text_options plain_options = {
     .separator = "<|endoftext|>", .template = "{prompt}", .response = "response"};
 
-/* The file of `name` with this content, as tokens; the ids of document d must be bos, those of its parts, eos. */
+/* The file of `name` with this content, as tokens; the ids of document d must be bos, those of its parts,
+ * eos. */
 static void expect_document(const lf_token_file *f, const lf_tokenizer *t, int64_t d, const char *prompt,
                             const char *response, bool prompt_counts)
 {

@@ -1,5 +1,5 @@
-/* Trajectory files: round trips, cuts at every byte, damage in every byte, forgeries, going on; and what is counted, filtered and
- * augmented in a trajectory. */
+/* Trajectory files: round trips, cuts at every byte, damage in every byte, forgeries, going on; and what
+ * is counted, filtered and augmented in a trajectory. */
 #include "testing.h"
 
 #include "file_tools.h"
@@ -137,7 +137,8 @@ static int64_t whole_records(const char *bytes, size_t size, size_t n, bool *at_
     return count;
 }
 
-/* A file that was cut has the records before the cut, for reading and for going on, which ends with the same bytes. */
+/* A file that was cut has the records before the cut, for reading and for going on, which ends with the
+ * same bytes. */
 static void test_cut_files(void **state)
 {
     (void)state;
@@ -180,7 +181,8 @@ static void expect_refused(const char *bytes, size_t size, const char *fragment)
     assert_error(lf_trajectory_file_open(&f, in_temp("bad"), &err), LF_EFORMAT, &err, fragment);
 }
 
-/* With any byte changed it is refused, and the record named; only damage in the last record can be mended, by a writer. */
+/* With any byte changed it is refused, and the record named; only damage in the last record can be mended,
+ * by a writer. */
 static void test_damaged_files(void **state)
 {
     (void)state;
@@ -446,7 +448,8 @@ static lf_block_counts count_as_cllm(const int32_t *states, int n_states, int n,
     return c;
 }
 
-/* Random trajectories as Jacobi decoding makes them: the right prefix grows by one token at least, the rest comes and goes. */
+/* Random trajectories as Jacobi decoding makes them: the right prefix grows by one token at least, the
+ * rest comes and goes. */
 static void test_counts(void **state)
 {
     (void)state;

@@ -100,6 +100,17 @@ void find_program(char *out, size_t size)
     if (access(out, X_OK) != 0) out[0] = '\0';
 }
 
+const char *require_program(void)
+{
+    static char path[1024];
+    find_program(path, sizeof path);
+    if (path[0] == '\0') {
+        print_message("skipped: the program is not built (LOOKFAR_BIN names it)\n");
+        skip();
+    }
+    return path;
+}
+
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
 {
     (void)st, (void)kind, (void)walk;

@@ -48,6 +48,9 @@ int count_temp_files(void);
 /* The program that was built beside the running test ($LOOKFAR_BIN names another), in out (size); "" when there is none. */
 void find_program(char *out, size_t size);
 
+/* The same, but skips the running test with a message when there is none. */
+const char *require_program(void);
+
 /* The whole file in a malloc'ed block with a NUL after it; fails the test when it cannot be read. */
 char *read_file(const char *path, size_t *size);
 

@@ -42,7 +42,8 @@ typedef struct batch {
 /* Random ones. */
 void make_batch(batch *b, int n, int n_vocab, pattern sight, uint64_t seed);
 
-/* The batch that a file of tests/golden/train begins with (see tests/oracle/train_golden.py). *results is what follows it in
+/* The batch that a file of tests/golden/train begins with (see tests/oracle/train_golden.py). *results is
+ * what follows it in
  * *golden, which the caller frees. */
 void load_batch(batch *b, const float **results, char **golden, const char *path);
 

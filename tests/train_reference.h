@@ -1,4 +1,5 @@
-/* The network once more, in double precision and as plainly as it can be written: what the trainer is held against. */
+/* The network once more, in double precision and as plainly as it can be written: what the trainer is held
+ * against. */
 #ifndef LF_TESTS_TRAIN_REFERENCE_H
 #define LF_TESTS_TRAIN_REFERENCE_H
 

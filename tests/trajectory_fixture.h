@@ -12,8 +12,8 @@ typedef struct made_trajectory {
     int32_t *prompt, *n_states, *states;
 } made_trajectory;
 
-/* Random tokens below n_vocab; each block has 1 to 5 states, whose right beginnings grow, with right tokens here and there behind
- * them. */
+/* Random tokens below n_vocab; each block has 1 to 5 states, whose right beginnings grow, with right
+ * tokens here and there behind them. */
 void make_trajectory(made_trajectory *m, int n_prompt, int n, int n_output, int n_vocab, uint64_t seed);
 void free_trajectory(made_trajectory *m);
 

@@ -1,13 +1,13 @@
-/* Causal attention with its backward, in tiles of 64 queries by 64 keys, so that memory is linear in the rows: the forward
- * keeps the logarithm of each row's sum of exponentials, from which the backward computes the probabilities again (Dao et al.,
- * arXiv 2205.14135 and 2307.08691).
+/* Causal attention with its backward, in tiles of 64 queries by 64 keys, so that memory is linear in the
+ * rows: the forward keeps the logarithm of each row's sum of exponentials, from which the backward
+ * computes the probabilities again (Dao et al., arXiv 2205.14135 and 2307.08691).
  *
- * Which rows a row sees is lf_train_rows' two ranges. A pair of tiles in which nothing is seen costs nothing, so documents
- * packed side by side cost what each would alone.
+ * Which rows a row sees is lf_train_rows' two ranges. A pair of tiles in which nothing is seen costs
+ * nothing, so documents packed side by side cost what each would alone.
  *
- * A unit of the forward is (head, tile of queries); one of the backward is (KV head, run of key tiles): it owns its keys'
- * gradients, and writes its part of the queries' into a buffer of its own. Every sum has one order for a given number of
- * threads. */
+ * A unit of the forward is (head, tile of queries); one of the backward is (KV head, run of key tiles): it
+ * owns its keys' gradients, and writes its part of the queries' into a buffer of its own. Every sum has
+ * one order for a given number of threads. */
 #ifndef LF_TRAIN_ATTENTION_H
 #define LF_TRAIN_ATTENTION_H
 
@@ -42,8 +42,8 @@ void lf_attention_set_rows(lf_attention *at, const lf_train_rows *rows);
 /* out (n, n_heads head_dim) operand and lse (n_heads, rows_padded) from heads. */
 void lf_attention_forward(lf_attention *at, void *out, float *lse, const void *heads);
 
-/* Gradients with respect to heads. d_out (n, n_heads head_dim) is float; out and lse are the forward's. The results stay valid
- * until the next call: dq in *n_dq parts, to be added. */
+/* Gradients with respect to heads. d_out (n, n_heads head_dim) is float; out and lse are the forward's.
+ * The results stay valid until the next call: dq in *n_dq parts, to be added. */
 typedef struct lf_attention_gradient {
     const float *dq; /* (n_dq, n_heads, rows_padded, dim_padded) */
     int n_dq;

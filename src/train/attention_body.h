@@ -29,7 +29,8 @@ typedef uint32_t cell __attribute__((may_alias)); /* the memory was written as b
 
 /* ---- products ---- */
 
-/* c (m, n) of cells a (m, k), element (i, j) at a[i row_step + j col_step], and b (k, n), rows b_stride apart. */
+/* c (m, n) of cells a (m, k), element (i, j) at a[i row_step + j col_step], and b (k, n), rows b_stride
+ * apart. */
 typedef struct operands {
     float *c;
     size_t c_stride;
@@ -101,7 +102,8 @@ static void add_over_keys(float *out, const cell *weights, const void *summed, i
     multiply(&p, TILE, dim_padded);
 }
 
-/* The same for the transposed weights, sums over queries: weights as `summed`, (TILE_CELLS of queries, TILE of keys). */
+/* The same for the transposed weights, sums over queries: weights as `summed`, (TILE_CELLS of queries,
+ * TILE of keys). */
 static void add_over_queries(float *out, const cell *weights, const void *summed, int dim_padded)
 {
     const operands p = {.c = out,
@@ -118,7 +120,8 @@ static void add_over_queries(float *out, const cell *weights, const void *summed
 
 /* ---- arrangements ---- */
 
-/* Scores (TILE, TILE) as cells, with neighbours in a row together, or neighbours in a column. Floats are cells as they are. */
+/* Scores (TILE, TILE) as cells, with neighbours in a row together, or neighbours in a column. Floats are
+ * cells as they are. */
 #if CELL_VALUES == 1
 static const cell *scores_as_rows(cell *out, const float *s)
 {

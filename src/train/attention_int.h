@@ -1,8 +1,10 @@
-/* Between attention.c, which divides the work, and the kernels that do it, one version for each instruction set.
+/* Between attention.c, which divides the work, and the kernels that do it, one version for each
+ * instruction set.
  *
- * Products read two operands in 32-bit cells: a float, or a pair of bf16 neighbours along the dimension that is summed. In cells
- * all products have one form, c (m, n) += a (m, k) b (k, n): a cell of a is broadcast, n runs along the lanes. Of a tile of a
- * head, (64 rows, dim_padded), three arrangements are in use:
+ * Products read two operands in 32-bit cells: a float, or a pair of bf16 neighbours along the dimension
+ * that is summed. In cells all products have one form, c (m, n) += a (m, k) b (k, n): a cell of a is
+ * broadcast, n runs along the lanes. Of a tile of a head, (64 rows, dim_padded), three arrangements are in
+ * use:
  *
  *   rows       as it lies in memory          cells (64, dim_padded / per_cell)      a in products over dims
  *   turned     the same cells transposed     cells (dim_padded / per_cell, 64)      b in products over dims

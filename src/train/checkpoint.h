@@ -4,8 +4,9 @@
  *              body, zeros, 56 u64 hash of the header before it
  *   body       lf_checkpoint_state; the identity, zeros up to 8 bytes; each buffer: u64 n, n floats, zeros up to 8 bytes
  *
- * The identity is a JSON object that says what the run trains on what data: a checkpoint goes on only in a run whose identity is
- * the same in every member. Little-endian. A file is checked whole before any of it is used. */
+ * The identity is a JSON object that says what the run trains on what data: a checkpoint goes on only in a
+ * run whose identity is the same in every member. Little-endian. A file is checked whole before any of it
+ * is used. */
 #ifndef LF_TRAIN_CHECKPOINT_H
 #define LF_TRAIN_CHECKPOINT_H
 
@@ -34,8 +35,8 @@ typedef struct lf_checkpoint_buffer {
 lf_status lf_checkpoint_write(const char *path, const lf_checkpoint_state *state, const json_t *identity,
                               const lf_checkpoint_buffer *buffers, int n_buffers, lf_error *err);
 
-/* LF_EFORMAT for a damaged file; LF_EINVAL, naming the member, for one of another identity or other sizes. Nothing is changed
- * unless the result is LF_OK. */
+/* LF_EFORMAT for a damaged file; LF_EINVAL, naming the member, for one of another identity or other sizes.
+ * Nothing is changed unless the result is LF_OK. */
 lf_status lf_checkpoint_read(lf_checkpoint_state *state, const lf_checkpoint_buffer *buffers, int n_buffers,
                              const json_t *identity, const char *path, lf_error *err);
 

@@ -7,7 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Replaces the logits of a row by the gradient of its cross-entropy, and returns that; zeros without a target. */
+/* Replaces the logits of a row by the gradient of its cross-entropy, and returns that; zeros without a
+ * target. */
 static double lose_target(const lf_train_ops *ops, float *row, int n_vocab, int32_t target, double scale)
 {
     if (target >= 0) return ops->cross_entropy(row, n_vocab, target, (float)scale);

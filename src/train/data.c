@@ -115,8 +115,8 @@ static const source *find_window(const lf_data *d, int64_t epoch, int64_t i_draw
     return s;
 }
 
-/* The piece of document i_doc that starts in the tokens [low, low + step), of which there is one at most; false: none. The
- * document's last token is a target only. */
+/* The piece of document i_doc that starts in the tokens [low, low + step), of which there is one at most;
+ * false: none. The document's last token is a target only. */
 static bool find_piece(piece *p, const source *s, int64_t i_doc, int64_t low)
 {
     int64_t doc_first, doc_end;

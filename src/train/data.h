@@ -1,20 +1,23 @@
 /* Training data as batches of rows, drawn from token files in an order that is a pure function of a seed.
  *
- * Pieces. Every document is cut into pieces of at most `context` rows, the first at its start. A piece is read as a model reads
- * a prompt: positions from 0, and bos first where the tokenizer has one, so the pieces of a long document each get a bos of
- * their own. Every token but a document's first is a target once.
+ * Pieces. Every document is cut into pieces of at most `context` rows, the first at its start. A piece is
+ * read as a model reads a prompt: positions from 0, and bos first where the tokenizer has one, so the
+ * pieces of a long document each get a bos of their own. Every token but a document's first is a target
+ * once.
  *
  *   document    b t0 t1 t2 t3 t4 e           context 4, bos
  *   piece 0     b t0 t1 t2      targets t0 t1 t2 t3
  *   piece 1     b t3 t4         targets -  t4 e          (t3 was a target already)
  *
- * Order. A file is divided into windows of as many tokens as a piece advances; a window stands for the pieces that start in it. An
- * epoch draws weight x windows from each file, all files shuffled together: draw d of a file is window d mod n of a permutation
- * that is another one in each pass over the file. Permutations are computed where they are used (data_permute.h), so nothing
- * of the size of the data is in memory, and a cursor of three numbers says where the reader is.
+ * Order. A file is divided into windows of as many tokens as a piece advances; a window stands for the
+ * pieces that start in it. An epoch draws weight x windows from each file, all files shuffled together:
+ * draw d of a file is window d mod n of a permutation that is another one in each pass over the file.
+ * Permutations are computed where they are used (data_permute.h), so nothing of the size of the data is in
+ * memory, and a cursor of three numbers says where the reader is.
  *
- * Packing. Pieces stand side by side in a micro-batch as long as they fit whole; each row sees its own piece only. Rows that see
- * and ask for nothing fill it up to a multiple of LF_BATCH_ROUND, so that the network meets few sizes. */
+ * Packing. Pieces stand side by side in a micro-batch as long as they fit whole; each row sees its own
+ * piece only. Rows that see and ask for nothing fill it up to a multiple of LF_BATCH_ROUND, so that the
+ * network meets few sizes. */
 #ifndef LF_TRAIN_DATA_H
 #define LF_TRAIN_DATA_H
 
@@ -66,8 +69,9 @@ typedef struct lf_batch {
 lf_status lf_batch_create(lf_batch *out, int n_micro, int micro_rows, lf_error *err);
 void lf_batch_free(lf_batch *b); /* a zeroed batch is fine */
 
-/* Fills the batch from the cursor on and moves the cursor. micro_rows >= context. Epochs follow each other without end, or, with
- * `one_epoch`, the batch ends where the epoch does: then some micro-batches may be empty. */
+/* Fills the batch from the cursor on and moves the cursor. micro_rows >= context. Epochs follow each other
+ * without end, or, with `one_epoch`, the batch ends where the epoch does: then some micro-batches may be
+ * empty. */
 void lf_data_fill(const lf_data *d, lf_data_cursor *cursor, lf_batch *b, bool one_epoch);
 
 /* Micro-batch i as the net takes it. */

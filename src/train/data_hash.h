@@ -1,5 +1,5 @@
-/* The checksum of the trainer's files: 64 bits over a stream of bytes, the same however the stream is cut. It finds damage and
- * mix-ups; it does not withstand an attacker, and the readers do not rely on it to. */
+/* The checksum of the trainer's files: 64 bits over a stream of bytes, the same however the stream is cut.
+ * It finds damage and mix-ups; it does not withstand an attacker, and the readers do not rely on it to. */
 #ifndef LF_TRAIN_DATA_HASH_H
 #define LF_TRAIN_DATA_HASH_H
 

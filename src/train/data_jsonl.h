@@ -16,7 +16,8 @@ typedef struct lf_jsonl_line {
 /* Another result than LF_OK ends the reading. */
 typedef lf_status lf_jsonl_fn(void *cookie, const lf_jsonl_line *line, lf_error *err);
 
-/* Calls fn for each line of data (size) that is not blank. LF_EFORMAT, naming the line, for one that is no object. */
+/* Calls fn for each line of data (size) that is not blank. LF_EFORMAT, naming the line, for one that is no
+ * object. */
 lf_status lf_jsonl_each(const char *path, const char *data, size_t size, lf_jsonl_fn *fn, void *cookie,
                         lf_error *err);
 

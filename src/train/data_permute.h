@@ -1,6 +1,6 @@
-/* A permutation of 0 .. n-1 that is computed where it is asked for, with no memory: a Feistel network over the smallest even
- * number of bits that holds n, walked until it lands inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
- * It shuffles training data; it keeps no secrets. */
+/* A permutation of 0 .. n-1 that is computed where it is asked for, with no memory: a Feistel network over
+ * the smallest even number of bits that holds n, walked until it lands inside (Black and Rogaway, "Ciphers
+ * with arbitrary finite domains", 2002). It shuffles training data; it keeps no secrets. */
 #ifndef LF_TRAIN_DATA_PERMUTE_H
 #define LF_TRAIN_DATA_PERMUTE_H
 

@@ -53,8 +53,8 @@ static lf_status check_text(const lf_data_text *t, const char *text, size_t len,
                    base + (size_t)(bad - text), (unsigned char)*bad, nul ? " (is it a binary file?)" : "");
 }
 
-/* The end of the part that starts at text: everything, or up to the last line end within LF_DATA_TEXT_PART bytes, or, in a
- * line as long as that, up to a code point. */
+/* The end of the part that starts at text: everything, or up to the last line end within LF_DATA_TEXT_PART
+ * bytes, or, in a line as long as that, up to a code point. */
 static size_t part_length(const char *text, size_t len)
 {
     if (len <= LF_DATA_TEXT_PART) return len;

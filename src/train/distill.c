@@ -61,8 +61,8 @@ double lf_distill_loss(const lf_distill_train_params *p, const lf_distill_losses
 
 /* ---- the task ---- */
 
-/* The ground truth of a step begins at a draw that follows from the step's number alone, so it needs no cursor of its own: about as
- * many draws fill a batch as it has contexts. */
+/* The ground truth of a step begins at a draw that follows from the step's number alone, so it needs no
+ * cursor of its own: about as many draws fill a batch as it has contexts. */
 static void draw_labels(lf_distill *d)
 {
     const int64_t n_draws = lf_data_epoch_draws(d->labels);
@@ -117,13 +117,13 @@ done:
     return status;
 }
 
-static void describe(void *self, lf_train_event *event, json_t *line)
+static bool describe(void *self, lf_train_event *event, json_t *line)
 {
     const lf_distill *d = self;
     event->consistency_loss = lf_distill_mean_pairs(&d->losses);
     event->ar_loss = lf_distill_mean_targets(&d->losses);
-    (void)json_object_set_new(line, "consistency", json_real(event->consistency_loss));
-    (void)json_object_set_new(line, "ar", json_real(event->ar_loss));
+    return json_object_set_new(line, "consistency", json_real(event->consistency_loss)) == 0 &&
+           json_object_set_new(line, "ar", json_real(event->ar_loss)) == 0;
 }
 
 /* ---- beginning and end ---- */

@@ -1,8 +1,10 @@
-/* A distillation: lf_distill_train of lookfar.h. The loop is loop.h's, the rows pack.h's, the loss consistency.h's.
+/* A distillation: lf_distill_train of lookfar.h. The loop is loop.h's, the rows pack.h's, the loss
+ * consistency.h's.
  *
- * At the start and at every validation the run is judged: the loss over held-out trajectories, under noise that is always the same,
- * and what decoding their prompts shows. The best weights so far are written to model.gguf at once. A judgement depends on the
- * weights alone, and a checkpoint keeps what is remembered of earlier ones, so a resumed run judges as an unbroken one. */
+ * At the start and at every validation the run is judged: the loss over held-out trajectories, under noise
+ * that is always the same, and what decoding their prompts shows. The best weights so far are written to
+ * model.gguf at once. A judgement depends on the weights alone, and a checkpoint keeps what is remembered
+ * of earlier ones, so a resumed run judges as an unbroken one. */
 #ifndef LF_TRAIN_DISTILL_H
 #define LF_TRAIN_DISTILL_H
 
@@ -49,7 +51,8 @@ typedef struct lf_distill {
 lf_status lf_distill_params_check(lf_distill_train_params *out, const lf_distill_train_params *params,
                                   lf_error *err);
 
-/* Forward over a pack, and backward when grad is not NULL: *loss = its loss with these scales; what is lost is added to sums. */
+/* Forward over a pack, and backward when grad is not NULL: *loss = its loss with these scales; what is
+ * lost is added to sums. */
 lf_status lf_distill_run_pack(double *loss, lf_distill_losses *sums, const lf_distill *d, const lf_pack *pack,
                               lf_net *net, float *grad, double pair_scale, double target_scale,
                               lf_error *err);

@@ -1,4 +1,5 @@
-/* The trajectories of a distillation: which are for training, which are held out, and in which order they are drawn. */
+/* The trajectories of a distillation: which are for training, which are held out, and in which order they
+ * are drawn. */
 #ifndef LF_TRAIN_DISTILL_DATA_H
 #define LF_TRAIN_DISTILL_DATA_H
 
@@ -25,15 +26,17 @@ typedef struct lf_distill_data {
     uint64_t hash;     /* of what is trained on */
 } lf_distill_data;
 
-/* `probe` says which trajectories fit a batch. hold_out is by a hash of the prompt: all trajectories of one prompt are on one
- * side. LF_EINVAL for a file of another tokenizer, and when nothing is left to train on. */
+/* `probe` says which trajectories fit a batch. hold_out is by a hash of the prompt: all trajectories of
+ * one prompt are on one side. LF_EINVAL for a file of another tokenizer, and when nothing is left to train
+ * on. */
 lf_status lf_distill_data_open(lf_distill_data *out, const lf_distill_train_params *p,
                                const lf_tokenizer *tokenizer, const lf_pack *probe, lf_error *err);
 void lf_distill_data_close(lf_distill_data *d); /* zeroed data are fine */
 
 lf_trajectory lf_distill_data_get(const lf_distill_data *d, lf_distill_item item);
 
-/* Fills the packs (n) with trajectories for training in the order of the seed, from the cursor on, which moves; the rows in them. */
+/* Fills the packs (n) with trajectories for training in the order of the seed, from the cursor on, which
+ * moves; the rows in them. */
 int64_t lf_distill_data_draw(const lf_distill_data *d, lf_data_cursor *cursor, uint64_t seed, lf_pack *packs,
                              int n);
 

@@ -1,4 +1,5 @@
-/* How a distillation is judged, and what follows from it: which weights are kept, and whether the run goes on. */
+/* How a distillation is judged, and what follows from it: which weights are kept, and whether the run goes
+ * on. */
 #include "train/distill.h"
 #include "train/distill_measure.h"
 
@@ -61,8 +62,8 @@ done:
     return status;
 }
 
-/* Holds a finding against the start's. A draft that follows a teacher is meant to leave its own outputs behind, and is as good as its
- * divergence is small. */
+/* Holds a finding against the start's. A draft that follows a teacher is meant to leave its own outputs
+ * behind, and is as good as its divergence is small. */
 static void compare(finding *f, const lf_distill *d)
 {
     const lf_distill_train_params *p = &d->p;

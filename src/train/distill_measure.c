@@ -27,6 +27,7 @@ static lf_status submit(lf_request **out, lf_engine *engine, const lf_trajectory
     params.n_predict = n_predict < room ? n_predict : room;
     params.proposer = "jacobi";
     params.draft_max = t->n - 1;
+    params.no_prefix_cache = true; /* a prompt that is there already begins with guesses, one pass earlier */
     return lf_request_submit(out, engine, &params, err);
 }
 

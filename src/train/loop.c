@@ -63,8 +63,8 @@ static bool are_finite(const float *x, size_t n)
     return i == n;
 }
 
-/* Whether to write one inside a step, of the weights before it: once it is due, and when the step's loss and gradient show that
- * these weights are good. */
+/* Whether to write one inside a step, of the weights before it: once it is due, and when the step's loss
+ * and gradient show that these weights are good. */
 static bool wants_checkpoint(const lf_loop *l)
 {
     const bool is_due = (double)(lf_clock_ns() - l->checkpoint_ns) >= l->p.checkpoint_minutes * 60e9;
@@ -125,7 +125,8 @@ lf_status lf_loop_enter(lf_loop *l, lf_error *err)
     lf_status status = LF_OK;
     LF_TRY(lf_train_folder_open(&l->folder, l->p.out_dir, err));
     if (!l->p.resume && !l->p.prepare_only) LF_TRY(check_no_checkpoint(l, err));
-    status = lf_train_model_open_tokenizer(&l->model, &l->p, err);
+    LF_TRY(lf_train_model_open_tokenizer(&l->model, &l->p, err));
+    status = lf_train_model_check_output(&l->model, err);
 done:
     return status;
 }
@@ -262,7 +263,10 @@ static lf_status log_step(lf_loop *l, double lr, double norm, int64_t n_rows, do
     json_t *line = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)l->state.n_steps, "tokens",
                              (json_int_t)l->state.n_tokens, "loss", l->loss, "lr", lr, "grad_norm", norm,
                              "tokens_per_s", event.tokens_per_second);
-    if (l->task.describe) l->task.describe(l->task.self, &event, line);
+    if (l->task.describe && !l->task.describe(l->task.self, &event, line)) {
+        json_decref(line);
+        line = NULL;
+    }
     LF_TRY(lf_train_folder_log(&l->folder, line, err));
     lf_loop_tell(l, &event);
 done:

@@ -8,8 +8,8 @@
  *                    validation -> checkpoint
  *   lf_loop_export   model.gguf
  *
- * A checkpoint that is due is written inside a step, of the weights before it, once the step's loss and gradient have shown that
- * these are good. Nothing that depends on time enters the weights. */
+ * A checkpoint that is due is written inside a step, of the weights before it, once the step's loss and
+ * gradient have shown that these are good. Nothing that depends on time enters the weights. */
 #ifndef LF_TRAIN_LOOP_H
 #define LF_TRAIN_LOOP_H
 
@@ -28,12 +28,14 @@ typedef struct lf_loop_task {
     int64_t (*draw)(void *self, const lf_checkpoint_state *state, lf_data_cursor *cursor);
     /* *loss = that of the batch; its gradient is added to grad */
     lf_status (*learn)(void *self, double *loss, float *grad, lf_net *net, lf_error *err);
-    /* adds what it knows of the step to the event and to the line of the log; may be NULL */
-    void (*describe)(void *self, lf_train_event *event, json_t *line);
+    /* adds what it knows of the step to the event and to the line of the log (which may be NULL); false:
+     * no memory. May be NULL */
+    bool (*describe)(void *self, lf_train_event *event, json_t *line);
     /* measures, logs and tells; sets *loss. NULL: nothing to validate on */
     lf_status (*validate)(void *self, double *loss, lf_loop *loop, lf_error *err);
-    /* what it remembers between validations, kept by checkpoints; n = 0: nothing. A task that remembers is judged at the start,
-     * too, and a resumed run makes up for a validation that it was stopped before: judged_step says when the last was */
+    /* what it remembers between validations, kept by checkpoints; n = 0: nothing. A task that remembers is
+     * judged at the start, too, and a resumed run makes up for a validation that it was stopped before:
+     * judged_step says when the last was */
     lf_checkpoint_buffer memory;
     int64_t (*judged_step)(const void *self);
 } lf_loop_task;

@@ -331,7 +331,8 @@ static lf_status make_logits(lf_net *net, const void *in, int n)
                                   lf_net_operand(net, output_weight(net), 0), n, c->n_vocab, c->dim);
 }
 
-/* From the gradient that the loss left in `logits`: those of the normed rows `in`, into `narrow`, and the output matrix's. */
+/* From the gradient that the loss left in `logits`: those of the normed rows `in`, into `narrow`, and the
+ * output matrix's. */
 static lf_status logits_backward(lf_net *net, const void *in, int first, int n)
 {
     lf_status status = LF_OK;

@@ -1,6 +1,7 @@
 /* Inside the net: its buffers, shared by net.c (the walk) and layer.c (one layer).
  *
- * q = n_heads head_dim, kv = n_kv_heads head_dim, qkv = q + 2 kv. "Operand" is the type that products take: bf16 or f32. */
+ * q = n_heads head_dim, kv = n_kv_heads head_dim, qkv = q + 2 kv. "Operand" is the type that products
+ * take: bf16 or f32. */
 #ifndef LF_TRAIN_NET_INT_H
 #define LF_TRAIN_NET_INT_H
 
@@ -77,7 +78,8 @@ lf_status lf_net_input_gradient(lf_net *net, float *dx, const void *dy, const vo
 lf_status lf_net_weight_gradient(lf_net *net, float *dw, const void *dy, const void *x, int n, int n_out,
                                  int n_in);
 
-/* out_in from the residual stream behind the last layer; and dx from the gradient of out_in, which is in `narrow`. */
+/* out_in from the residual stream behind the last layer; and dx from the gradient of out_in, which is in
+ * `narrow`. */
 void lf_layer_output_norm(lf_net *net);
 void lf_layer_output_norm_backward(lf_net *net);
 
@@ -87,7 +89,8 @@ lf_status lf_layer_forward(lf_net *net, int i_layer);
 /* saved[i_layer] alone, once more. */
 lf_status lf_layer_recompute(lf_net *net, int i_layer);
 
-/* dx (and dx_operand): from the gradient behind the layer to that in front of it; the layer's weights' are added to grad. */
+/* dx (and dx_operand): from the gradient behind the layer to that in front of it; the layer's weights' are
+ * added to grad. */
 lf_status lf_layer_backward(lf_net *net, int i_layer);
 
 #endif

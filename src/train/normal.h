@@ -1,5 +1,5 @@
-/* Normal random numbers by index: each is a pure function of (seed, stream, index), so that they are the same however the work
- * of making them is divided. Box-Muller on Philox. */
+/* Normal random numbers by index: each is a pure function of (seed, stream, index), so that they are the
+ * same however the work of making them is divided. Box-Muller on Philox. */
 #ifndef LF_TRAIN_NORMAL_H
 #define LF_TRAIN_NORMAL_H
 

@@ -1,9 +1,10 @@
-/* Everything in a layer that is neither a matrix product nor attention: norms, rotation, SwiGLU, softmax. Each forward has its
- * backward beside it.
+/* Everything in a layer that is neither a matrix product nor attention: norms, rotation, SwiGLU, softmax.
+ * Each forward has its backward beside it.
  *
- * One source (ops_body.h) compiled for several instruction sets. The functions work on all rows of a batch with the calling
- * thread's OpenMP team. Sums over rows (gradients of norm weights and biases) are made per thread over a fixed share of the rows
- * and then added in the threads' order, so that equal inputs and an equal number of threads give equal bits.
+ * One source (ops_body.h) compiled for several instruction sets. The functions work on all rows of a batch
+ * with the calling thread's OpenMP team. Sums over rows (gradients of norm weights and biases) are made
+ * per thread over a fixed share of the rows and then added in the threads' order, so that equal inputs and
+ * an equal number of threads give equal bits.
  *
  * "Operand" is the type that matrix products take, f32 or bf16; everything else is float. */
 #ifndef LF_TRAIN_OPS_H
@@ -39,8 +40,8 @@ typedef struct lf_norm_backward {
 
 /* The way between rows of the product q|k|v and the heads that attention takes: bias, QK norm, rotation.
  *
- * `heads` holds n_heads queries, then n_kv_heads keys, then n_kv_heads values, each head (rows_padded, dim_padded); dims past
- * head_dim and rows past n are zero. Queries are scaled by 1 / sqrt(head_dim). */
+ * `heads` holds n_heads queries, then n_kv_heads keys, then n_kv_heads values, each head (rows_padded,
+ * dim_padded); dims past head_dim and rows past n are zero. Queries are scaled by 1 / sqrt(head_dim). */
 typedef struct lf_rotate {
     int n, n_heads, n_kv_heads, head_dim;
     int rows_padded, dim_padded;
@@ -80,12 +81,14 @@ typedef struct lf_train_ops {
     void (*add)(float *out, const float *a, const float *b, size_t n);
     /* out (n) bf16 */
     void (*to_bf16)(uint16_t *out, const float *x, size_t n);
-    /* x (n) becomes weight (softmax(x) - one at target); the result is -log softmax(x)[target]. One row, one thread. */
+    /* x (n) becomes weight (softmax(x) - one at target); the result is -log softmax(x)[target]. One row,
+     * one thread. */
     double (*cross_entropy)(float *x, int n, int target, float weight);
     /* The same number, and x stays. */
     double (*log_loss)(const float *x, int n, int target);
-    /* With p = softmax(teacher), which stays, and q = softmax(x): x becomes weight times the gradient of the result with respect to
-     * x. The result is the sum of p log(p / q), forward, or of q log(q / p), reverse. One row, one thread. */
+    /* With p = softmax(teacher), which stays, and q = softmax(x): x becomes weight times the gradient of
+     * the result with respect to x. The result is the sum of p log(p / q), forward, or of q log(q / p),
+     * reverse. One row, one thread. */
     double (*forward_kl)(float *x, const float *teacher, int n, float weight);
     double (*reverse_kl)(float *x, const float *teacher, int n, float weight);
 } lf_train_ops;

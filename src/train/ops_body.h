@@ -1,5 +1,5 @@
-/* The functions of ops.h. A file that includes this names its table with LF_TRAIN_OPS and is compiled for an instruction set;
- * the loops are written for the compiler to vectorise. */
+/* The functions of ops.h. A file that includes this names its table with LF_TRAIN_OPS and is compiled for
+ * an instruction set; the loops are written for the compiler to vectorise. */
 #include "train/ops.h"
 
 #include "kernel/exp.h"
@@ -14,7 +14,8 @@
 #define VECTOR_MAX(s)       VECTOR_PRAGMA(omp simd reduction(max : s))
 #define VECTOR_PRAGMA(text) _Pragma(#text)
 
-/* Rows pass through the first-level cache in slices of this many floats, in which operands are unpacked and packed. */
+/* Rows pass through the first-level cache in slices of this many floats, in which operands are unpacked
+ * and packed. */
 enum { SLICE = 512 };
 
 static inline int min_int(int a, int b)
@@ -207,8 +208,8 @@ static void rotate_row(const lf_rotate *p, int i_row)
     }
 }
 
-/* Rows past the last take part in the arithmetic of the last tile, with weight zero: they must not hold an infinity of an
- * earlier batch. */
+/* Rows past the last take part in the arithmetic of the last tile, with weight zero: they must not hold an
+ * infinity of an earlier batch. */
 static void clear_rows_past_end(const lf_rotate *p)
 {
     const size_t item = p->heads_dtype == LF_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);

@@ -170,8 +170,8 @@ static int count_right(const int32_t *tokens, const int32_t *right, int end)
     return n;
 }
 
-/* What a state has in place of the clean output's [from, end): rows from the first wrong token on. row_of (end - from) becomes the
- * row of each token, the clean one's where they are the same. */
+/* What a state has in place of the clean output's [from, end): rows from the first wrong token on. row_of
+ * (end - from) becomes the row of each token, the clean one's where they are the same. */
 static void add_teacher(lf_pack *p, const place *at, int *row_of, const int32_t *state, int from, int end)
 {
     const int wrong = from + count_right(state, p->output + from, end - from), own = p->n_rows;

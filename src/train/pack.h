@@ -1,4 +1,5 @@
-/* Trajectories as rows of a batch: one pass gives the logits of teacher and students, and computes the prompt once.
+/* Trajectories as rows of a batch: one pass gives the logits of teacher and students, and computes the
+ * prompt once.
  *
  *   prompt            sees itself, causally
  *   clean output      the fixed points of all blocks, one after the other: sees the prompt and itself, causally
@@ -13,17 +14,18 @@
  *                     noisy-context mask of Jacobi Forcing (arXiv 2512.14681, section 3)
  *   AR, reverse KL    none
  *
- * Up to the first wrong token a state's rows would see what the clean ones see: those are used in their place, and the copy begins
- * with the wrong token. It ends with the last row whose next token belongs to the output. So a row sees at most two ranges, as
- * lf_train_rows has them:
+ * Up to the first wrong token a state's rows would see what the clean ones see: those are used in their
+ * place, and the copy begins with the wrong token. It ends with the last row whose next token belongs to
+ * the output. So a row sees at most two ranges, as lf_train_rows has them:
  *
  *   rows     p p p  c0 c1 c2 c3  c4 c5 c6 c7   n2 n3    n5 n6 n7          blocks of 4; n2 is the first wrong token of block 0
  *   n3       [p .. c1], [n2, n3]
  *   n6       [p .. c4], [n5, n6]               CLLM
  *   n6       [p .. c1], [n2 n3 n4 n5 n6]       progressive: noise continues through n4, right or wrong
  *
- * (Jacobi Forcing puts clean and noisy blocks by turns. The order of rows changes nothing but what is easy to say; in this one
- * two ranges say everything.) A teacher's row and its student's make a pair (consistency.h). */
+ * (Jacobi Forcing puts clean and noisy blocks by turns. The order of rows changes nothing but what is easy
+ * to say; in this one two ranges say everything.) A teacher's row and its student's make a pair
+ * (consistency.h). */
 #ifndef LF_TRAIN_PACK_H
 #define LF_TRAIN_PACK_H
 
@@ -63,10 +65,12 @@ void lf_pack_clear(lf_pack *p);
 /* Whether the prompt and a block fit an empty pack and the context at all. */
 bool lf_pack_takes(const lf_pack *p, const lf_trajectory *t);
 
-/* Adds a trajectory that lf_pack_takes; what is random is a function of key. false: not enough room is left, nothing changed. */
+/* Adds a trajectory that lf_pack_takes; what is random is a function of key. false: not enough room is
+ * left, nothing changed. */
 bool lf_pack_add(lf_pack *p, const lf_trajectory *t, uint64_t key);
 
-/* Ends the batch: fills it up with rows of no consequence to a multiple of LF_BATCH_ROUND, and picks the rows with a target. */
+/* Ends the batch: fills it up with rows of no consequence to a multiple of LF_BATCH_ROUND, and picks the
+ * rows with a target. */
 void lf_pack_finish(lf_pack *p);
 
 /* The batch as the net takes it. */

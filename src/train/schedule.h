@@ -12,7 +12,8 @@ typedef struct lf_schedule {
     int64_t n_decay; /* LF_TRAIN_WSD: steps of the fall */
 } lf_schedule;
 
-/* The rate of step i, 0 <= i < n_steps. The warm-up rises from lr / n_warmup in equal steps to lr; the last step has the end's. */
+/* The rate of step i, 0 <= i < n_steps. The warm-up rises from lr / n_warmup in equal steps to lr; the
+ * last step has the end's. */
 double lf_schedule_lr(const lf_schedule *s, int64_t i);
 
 #endif

@@ -9,9 +9,10 @@
  *               48 u64 hash of what it was made from   56 u64 hash of the body
  *               64 zeros         120 u64 hash of the header before it
  *
- * All numbers are little-endian. Where bos is not -1, every document starts with it, and whoever cuts a long document may start
- * each part with it, as a prompt starts. A file is checked whole when it is opened: afterwards every id is below n_vocab, and
- * documents are in order, not empty, and cover all tokens. */
+ * All numbers are little-endian. Where bos is not -1, every document starts with it, and whoever cuts a
+ * long document may start each part with it, as a prompt starts. A file is checked whole when it is
+ * opened: afterwards every id is below n_vocab, and documents are in order, not empty, and cover all
+ * tokens. */
 #ifndef LF_TRAIN_TOKEN_FILE_H
 #define LF_TRAIN_TOKEN_FILE_H
 

@@ -89,13 +89,28 @@ static lf_status learn(void *self, double *loss, float *grad, lf_net *net, lf_er
     return lf_train_batch(loss, &t->batch, 1.0 / (double)lf_batch_n_targets(&t->batch), net, grad, err);
 }
 
+/* The losses by position as the log has them; NULL without memory. */
+static json_t *list_buckets(const lf_train_event *e)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < e->n_buckets; i++) {
+        if (e->bucket_targets[i] == 0) continue;
+        json_t *bucket = json_pack("{s:i, s:i, s:I, s:f}", "from", i == 0 ? 0 : 1 << i, "to",
+                                   (int)((2u << i) - 1), "tokens", (json_int_t)e->bucket_targets[i], "loss",
+                                   e->bucket_loss[i]);
+        if (json_array_append_new(list, bucket) == 0) continue;
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
 static lf_status validate(void *self, double *loss, lf_loop *loop, lf_error *err)
 {
     lf_status status = LF_OK;
     text_task *t = self;
     lf_train_eval e;
     lf_train_event event = {.kind = LF_TRAIN_VALIDATION};
-    json_t *buckets = NULL;
     LF_TRY(lf_train_evaluate(&e, loop->net, t->valid, &t->batch, loop->p.valid_tokens, err));
     *loss = event.loss = e.loss / (double)e.n_targets;
     if (!isfinite(event.loss)) {
@@ -103,24 +118,18 @@ static lf_status validate(void *self, double *loss, lf_loop *loop, lf_error *err
         goto done;
     }
     event.n_buckets = e.n_buckets;
-    buckets = json_array();
     for (int i = 0; i < e.n_buckets; i++) {
         event.bucket_targets[i] = e.bucket_targets[i];
         event.bucket_loss[i] = e.bucket_loss[i] / (double)e.bucket_targets[i];
-        if (e.bucket_targets[i] > 0)
-            (void)json_array_append_new(buckets, json_pack("{s:i, s:i, s:I, s:f}", "from",
-                                                           i == 0 ? 0 : 1 << i, "to", (int)((2u << i) - 1),
-                                                           "tokens", (json_int_t)e.bucket_targets[i], "loss",
-                                                           event.bucket_loss[i]));
     }
     LF_TRY(lf_train_folder_log(&loop->folder,
-                               json_pack("{s:I, s:I, s:f, s:I, s:O}", "step", (json_int_t)loop->state.n_steps,
+                               json_pack("{s:I, s:I, s:f, s:I, s:o}", "step", (json_int_t)loop->state.n_steps,
                                          "tokens", (json_int_t)loop->state.n_tokens, "valid_loss", *loss,
-                                         "valid_tokens", (json_int_t)e.n_targets, "buckets", buckets),
+                                         "valid_tokens", (json_int_t)e.n_targets, "buckets",
+                                         list_buckets(&event)),
                                err));
     lf_loop_tell(loop, &event);
 done:
-    json_decref(buckets);
     return status;
 }
 

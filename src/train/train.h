@@ -1,4 +1,5 @@
-/* A training run on texts: lf_train of lookfar.h. The loop is loop.h's; here are its parameters and its inputs. */
+/* A training run on texts: lf_train of lookfar.h. The loop is loop.h's; here are its parameters and its
+ * inputs. */
 #ifndef LF_TRAIN_TRAIN_H
 #define LF_TRAIN_TRAIN_H
 

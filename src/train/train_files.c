@@ -72,8 +72,9 @@ lf_status lf_train_files_open(lf_train_files *out, const lf_train_params *p, con
     lf_status status = LF_OK;
     char made_path[LF_TRAIN_PATH_MAX];
     const int n = p->n_data + p->n_valid;
-    *out = (lf_train_files){.list = calloc((size_t)n, sizeof *out->list), .n = n};
+    *out = (lf_train_files){.list = calloc((size_t)n, sizeof *out->list)};
     if (!out->list) return lf_fail_memory(err, "token files", (size_t)n * sizeof *out->list);
+    out->n = n;
     for (int i = 0; i < n; i++) {
         const bool is_data = i < p->n_data;
         const char *path = is_data ? p->data[i].path : p->valid[i - p->n_data].path;

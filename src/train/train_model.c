@@ -27,11 +27,38 @@ static lf_status open_model_tokenizer(lf_tokenizer **out, const char *path, lf_e
     return status;
 }
 
+static bool is_same_piece(const lf_tokenizer *a, const lf_tokenizer *b, int32_t id)
+{
+    size_t a_len, b_len;
+    const char *a_piece = lf_tokenizer_piece(a, id, &a_len), *b_piece = lf_tokenizer_piece(b, id, &b_len);
+    const bool is_special = lf_tokenizer_kind(a, id) != LF_TOKEN_NORMAL &&
+                            lf_tokenizer_kind(b, id) != LF_TOKEN_NORMAL;
+    return is_special || (a_len == b_len && memcmp(a_piece, b_piece, a_len) == 0);
+}
+
+/* A model's embeddings mean the pieces that it was trained with, so a model that has a tokenizer takes no
+ * other. File forms differ in how they spell special tokens, and in how many unused ones they list at the
+ * end: ordinary tokens decide. */
+static lf_status check_tokenizer(const lf_train_model *m, const char *model_path, lf_error *err)
+{
+    lf_status status = LF_OK;
+    lf_tokenizer *own = NULL;
+    if (open_model_tokenizer(&own, model_path, NULL) != LF_OK) return LF_OK; /* it has none */
+    const int32_t n_own = lf_tokenizer_n_vocab(own), n_given = lf_tokenizer_n_vocab(m->tokenizer);
+    for (int32_t id = 0; status == LF_OK && id < n_own && id < n_given; id++)
+        if (!is_same_piece(own, m->tokenizer, id))
+            status = lf_fail(err, LF_EINVAL, "%s: found another token %d than in %s, expected its tokenizer",
+                             m->tokenizer_path, (int)id, model_path);
+    lf_tokenizer_free(own);
+    return status;
+}
+
 lf_status lf_train_model_open_tokenizer(lf_train_model *out, const lf_train_params *p, lf_error *err)
 {
     out->tokenizer_path = p->tokenizer_path ? p->tokenizer_path : p->model_path;
-    return p->tokenizer_path ? lf_tokenizer_from_file(&out->tokenizer, p->tokenizer_path, err)
-                             : open_model_tokenizer(&out->tokenizer, p->model_path, err);
+    if (!p->tokenizer_path) return open_model_tokenizer(&out->tokenizer, p->model_path, err);
+    const lf_status status = lf_tokenizer_from_file(&out->tokenizer, p->tokenizer_path, err);
+    return status == LF_OK && p->model_path ? check_tokenizer(out, p->model_path, err) : status;
 }
 
 /* ---- weights ---- */
@@ -127,6 +154,18 @@ void lf_train_model_close(lf_train_model *m)
 }
 
 /* ---- export ---- */
+
+lf_status lf_train_model_check_output(const lf_train_model *m, lf_error *err)
+{
+    lf_gguf_writer *writer = NULL;
+    lf_status status = lf_gguf_writer_open(&writer, m->tokenizer_path,
+                                           err); /* nothing is written before it is finished */
+    if (status == LF_OK)
+        status = lf_out_set_tokenizer(writer, m->tokenizer, m->tokenizer_path,
+                                      lf_tokenizer_n_vocab(m->tokenizer), err);
+    lf_gguf_writer_close(writer);
+    return status;
+}
 
 lf_status lf_train_model_export(const lf_train_model *m, const char *path, const char *name, lf_dtype dtype,
                                 int n_threads, lf_error *err)

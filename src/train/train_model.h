@@ -12,11 +12,15 @@ typedef struct lf_train_model {
     uint64_t start_hash;        /* of the weights at the start */
 } lf_train_model;
 
-/* The tokenizer alone, from tokenizer_path or the model. */
+/* The tokenizer alone, from tokenizer_path or the model. LF_EINVAL: the model has another one. */
 lf_status lf_train_model_open_tokenizer(lf_train_model *out, const lf_train_params *p, lf_error *err);
 
-/* The weights, from model_path or at random by shape and seed; the tokenizer is open. LF_EINVAL for a shape that is not one, and
- * when the tokenizer has more tokens than the embedding rows. */
+/* Whether the output can have the tokenizer: what GGUF cannot say is better known before a run than at its
+ * end. LF_EUNSUPPORTED. */
+lf_status lf_train_model_check_output(const lf_train_model *m, lf_error *err);
+
+/* The weights, from model_path or at random by shape and seed; the tokenizer is open. LF_EINVAL for a
+ * shape that is not one, and when the tokenizer has more tokens than the embedding rows. */
 lf_status lf_train_model_open_weights(lf_train_model *m, const lf_train_params *p, lf_error *err);
 void lf_train_model_close(lf_train_model *m); /* a zeroed model is fine */
 

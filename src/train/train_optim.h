@@ -22,8 +22,8 @@ lf_status lf_train_optim_create(lf_train_optim *out, lf_params *params, const lf
                                 lf_error *err);
 void lf_train_optim_free(lf_train_optim *o); /* zeroed is fine */
 
-/* One step with the gradient that is in grad, which is zeroed; the net must be told. *finite is false, with nothing changed, when
- * the gradient's norm, *norm, is not finite. */
+/* One step with the gradient that is in grad, which is zeroed; the net must be told. *finite is false,
+ * with nothing changed, when the gradient's norm, *norm, is not finite. */
 lf_status lf_train_optim_step(lf_train_optim *o, const lf_adamw_params *p, bool *finite, double *norm,
                               lf_error *err);
 

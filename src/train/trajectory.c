@@ -123,8 +123,8 @@ static bool all_zero(const uint8_t *data, size_t n)
     return true;
 }
 
-/* What the `left` bytes at `data` begin with. The head has a checksum of its own, so that its sizes can be relied on: a record
- * that claims more bytes than are left was cut off. */
+/* What the `left` bytes at `data` begin with. The head has a checksum of its own, so that its sizes can be
+ * relied on: a record that claims more bytes than are left was cut off. */
 static found find_record(record *r, const uint8_t *data, size_t left, int64_t i_record, int n)
 {
     size_t body_bytes = 0;

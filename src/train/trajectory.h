@@ -1,4 +1,5 @@
-/* Trajectory files: the states that Jacobi decoding went through, prompt by prompt, written once and mapped afterwards.
+/* Trajectory files: the states that Jacobi decoding went through, prompt by prompt, written once and
+ * mapped afterwards.
  *
  *   header    128 bytes, below
  *   records   one for each prompt, in the order of the prompts
@@ -15,9 +16,10 @@
  *             48 u64 hash of the body                 56 u64 hash of the head before it
  *             64 body: i32 prompt (n_prompt), i32 n_states (n_blocks), i32 states (sum of n_states, n), zeros up to 8 bytes
  *
- * All numbers are little-endian. A dropped prompt has a record without a body, so that a file says what became of every prompt and
- * where a collection goes on. A file grows by whole records; one that ends inside a record, or in zeros, was cut off there by a
- * crash, and what is left of that record does not count. Any other damage is an error that names the record. */
+ * All numbers are little-endian. A dropped prompt has a record without a body, so that a file says what
+ * became of every prompt and where a collection goes on. A file grows by whole records; one that ends
+ * inside a record, or in zeros, was cut off there by a crash, and what is left of that record does not
+ * count. Any other damage is an error that names the record. */
 #ifndef LF_TRAIN_TRAJECTORY_H
 #define LF_TRAIN_TRAJECTORY_H
 
@@ -27,8 +29,8 @@
 enum { LF_TRAJECTORY_VERSION = 1, LF_TRAJECTORY_HEADER = 128, LF_TRAJECTORY_HEAD = 64 };
 enum { LF_TRAJECTORY_N_MAX = 64 }; /* tokens of a block at most */
 
-/* One prompt's decoding in blocks of n tokens (CLLM, arXiv 2403.00835, section 3.2): of each block all states that Jacobi
- * iterations went through, the first guess first, the fixed point last. */
+/* One prompt's decoding in blocks of n tokens (CLLM, arXiv 2403.00835, section 3.2): of each block all
+ * states that Jacobi iterations went through, the first guess first, the fixed point last. */
 typedef struct lf_trajectory {
     const int32_t *prompt; /* (n_prompt) */
     int n_prompt;
@@ -97,8 +99,8 @@ typedef struct lf_trajectory_file {
     size_t *offsets; /* (n) of the records that were not dropped, owned */
 } lf_trajectory_file;
 
-/* Checked whole: afterwards every id is below n_vocab and every size holds. LF_EIO; LF_ENOMEM; LF_EFORMAT, naming the record, for
- * anything that is not as above. */
+/* Checked whole: afterwards every id is below n_vocab and every size holds. LF_EIO; LF_ENOMEM; LF_EFORMAT,
+ * naming the record, for anything that is not as above. */
 lf_status lf_trajectory_file_open(lf_trajectory_file *out, const char *path, lf_error *err);
 
 /* The same for bytes in memory, 8-byte aligned, which must outlive the file; `name` is for errors. */
@@ -114,13 +116,14 @@ lf_trajectory_note lf_trajectory_file_note(const lf_trajectory_file *f, int64_t 
 
 typedef struct lf_trajectory_writer lf_trajectory_writer;
 
-/* Makes the file, or goes on with one of the same info: *n_records is how many prompts it has already, and a record that a crash cut
- * off is removed. LF_EINVAL, naming what differs, for a file of other info; LF_EFORMAT for a damaged one; LF_EIO, also when another
- * writer has it open. */
+/* Makes the file, or goes on with one of the same info: *n_records is how many prompts it has already, and
+ * a record that a crash cut off is removed. LF_EINVAL, naming what differs, for a file of other info;
+ * LF_EFORMAT for a damaged one; LF_EIO, also when another writer has it open. */
 lf_status lf_trajectory_writer_open(lf_trajectory_writer **out, int64_t *n_records, const char *path,
                                     const lf_trajectory_info *info, lf_error *err);
 
-/* Appends the record of the next prompt; t is NULL for a dropped one. note->i_prompt must be the number of records so far. */
+/* Appends the record of the next prompt; t is NULL for a dropped one. note->i_prompt must be the number of
+ * records so far. */
 lf_status lf_trajectory_writer_add(lf_trajectory_writer *w, const lf_trajectory *t,
                                    const lf_trajectory_note *note, lf_error *err);
 

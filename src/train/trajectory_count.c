@@ -22,8 +22,9 @@ lf_block_counts lf_count_block(const int32_t *states, int n_states, int n, int n
     int n_prefix = 0;
     for (int j = 1; j <= k; j++) {
         const int n_now = right_prefix(states + j * n, right, n_output);
-        /* of those that the prefix has reached just now: CLLM asks for a run of states in which a token was right that is longer
-         * than the one since the prefix reached it, which is to say that it was right in the state before, too */
+        /* of those that the prefix has reached just now: CLLM asks for a run of states in which a token
+         * was right that is longer than the one since the prefix reached it, which is to say that it was
+         * right in the state before, too */
         for (int i = n_prefix; i < n_now && j > 1; i++) c.stationary += states[(j - 1) * n + i] == right[i];
         n_prefix = n_now > n_prefix ? n_now : n_prefix;
     }

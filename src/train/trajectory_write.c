@@ -1,5 +1,5 @@
-/* Writing trajectory files. A record goes to the file in one piece, behind those that are there; opening a file again cuts off what
- * a crash left of the last one. */
+/* Writing trajectory files. A record goes to the file in one piece, behind those that are there; opening a
+ * file again cuts off what a crash left of the last one. */
 #include "base/folder.h"
 #include "base/mem.h"
 #include "train/data_hash.h"
@@ -81,7 +81,8 @@ static lf_status check_same(const lf_trajectory_info *found, const lf_trajectory
     return LF_OK;
 }
 
-/* A file without a whole header: one that is new, or whose collection ended at once. Anything else is not ours to replace. */
+/* A file without a whole header: one that is new, or whose collection ended at once. Anything else is not
+ * ours to replace. */
 static lf_status begin_file(lf_trajectory_writer *w, size_t size, lf_error *err)
 {
     const lf_trajectory_header h = lf_trajectory_pack(&w->info);
