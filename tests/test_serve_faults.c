@@ -166,7 +166,7 @@ static void test_lazy_clients(void **state)
                              ",\"n\":24,\"logprobs\":20,\"return_provenance\":true,\"stream\":true}"));
     wait_metric(&s, "lookfar:num_requests_running", 8);
     wait_metric(&s, "lookfar:num_requests_running", 0);
-    wait_metric(&s, CANCELLED, 24);
+    assert_true(metric(&s, CANCELLED) > 0);
     answer a = post(&s, "/v1/completions", COMPLETION("")); /* answered after all that came before */
     expect_status(&a, 200);
     free_answer(&a);

@@ -16,9 +16,10 @@
 
 enum {
     CONNECTIONS_MAX = 4096,
-    HEAD_BYTES_MAX = 32 << 10,        /* of a request's head, and of libmicrohttpd's own needs */
-    STREAM_BLOCK_BYTES = 16 << 10,    /* given to a socket at a time */
-    UNSENT_BYTES_MAX = 4 << 20,       /* of a stream whose client does not read */
+    HEAD_BYTES_MAX = 32 << 10,     /* of a request's head, and of libmicrohttpd's own needs */
+    STREAM_BLOCK_BYTES = 16 << 10, /* given to a socket at a time */
+    UNSENT_BYTES_MAX = 4 << 20,    /* of a stream whose client does not read */
+    SOCKET_BYTES = 256 << 10, /* asked of the kernel, which would take megabytes for such a client, too */
     BODY_BYTES_PER_SECOND = 16 << 10, /* slower clients run out of time */
     EVENTS_MAX = 64,
     TICK_MS = 500,
@@ -426,6 +427,8 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **c
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection,
                                                                        MHD_CONNECTION_INFO_CONNECTION_FD);
+        const int bytes = SOCKET_BYTES;
+        (void)setsockopt(info->connect_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
         c = calloc(1, sizeof *c);
         *context = c;
         if (!c) return; /* it works, but for deadlines */
