@@ -409,8 +409,10 @@ static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
 
 static lf_status prepare_proposer(const run_options *o, lf_engine *engine, lf_error *err)
 {
-    const bool needs = strcmp(o->request.params.proposer, "auto") == 0 && !o->dump_path;
-    return needs ? app_prepare_profile(engine, o->engine.quiet, err) : LF_OK;
+    const lf_request_params *p = &o->request.params;
+    const bool chooses = strcmp(p->proposer, "auto") == 0 ||
+                         (strcmp(p->proposer, "jacobi") == 0 && p->draft_max < 0);
+    return chooses && !o->dump_path ? app_prepare_profile(engine, o->engine.quiet, err) : LF_OK;
 }
 
 int app_run(int argc, char **argv)

@@ -472,7 +472,7 @@ static void test_bad_parameters(void **state)
                    "proposer: found \"draft\", but the engine was opened without a draft model");
     EXPECT_REFUSED(p.drafting = "double", "drafting: found \"double\", expected single or jacobi");
     EXPECT_REFUSED(p.proposer = NULL, "proposer: found \"\"");
-    EXPECT_REFUSED(p.draft_max = 65, "draft_max: found 65, expected 0 to 64");
+    EXPECT_REFUSED(p.draft_max = 65, "draft_max: found 65, expected -1 to 64");
     EXPECT_REFUSED(p.n_top = 21, "n_top: found 21");
     EXPECT_REFUSED((p.stop = empty, p.n_stop = 1), "stop string 0 is empty");
     EXPECT_REFUSED(p.temperature = -1, "temperature: found -1");
