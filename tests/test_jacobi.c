@@ -120,11 +120,12 @@ static void test_counts_are_those_of_cllm(void **state)
         lf_seq seq = {.tokens = {.data = tokens, .len = N_PROMPT, .cap = sizeof tokens / sizeof *tokens},
                       .len_max = N_PROMPT + N,
                       .n_prompt = N_PROMPT};
+        const bool varies = seed % 3 == 0;
         const int width = 1 + (int)draw(&d, 24),
-                  passes = decode(&d, &seq, width, seed % 3 == 0, 30 + draw(&d, 70), seed % 2);
-        const int k = first_right_state(&d);
+                  passes = decode(&d, &seq, width, varies, 30 + draw(&d, 70), seed % 2);
+        const int k = passes - seq.confirming, first = first_right_state(&d);
         assert_memory_equal(tokens + N_PROMPT, d.right, sizeof d.right);
-        assert_int_equal(passes - seq.confirming, k);
+        assert_true(k == first || (varies && k > first)); /* narrow windows can confirm in several passes */
         assert_int_equal(seq.stationary, count_stationary(&d, k));
         n_stationary += seq.stationary;
         n_confirming += seq.confirming;
