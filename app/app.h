@@ -74,11 +74,16 @@ void app_progress_clear(app_progress *p);
 typedef struct app_engine_options {
     lf_engine_params params;
     bool quiet;
+    bool needs_no_model; /* the command knows one itself */
 } app_engine_options;
 extern const struct argp app_engine_argp;
 
 /* Opens the engine with progress on standard error. */
 lf_status app_open_engine(lf_engine **out, app_engine_options *options, lf_error *err);
+
+/* The path of a model that ships with the project, in out (size): under models/ in the working folder, else where it was installed.
+ * False: it is in neither place. */
+bool app_find_shipped(char *out, size_t size, const char *name);
 
 /* Set by SIGINT and SIGTERM once app_catch_interrupt was called; long work looks at it and stops cleanly. */
 extern volatile sig_atomic_t app_interrupted;

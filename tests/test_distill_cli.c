@@ -204,10 +204,25 @@ static void test_evaluating(void **state)
         model, model, data, in_temp("eval.jsonl"));
     expect_ok(args);
     expect_text("out", "| n = 8 |");
+    expect_text("out", "| auto |");
+    expect_text("out", "| n = 8 | 1.00x | 1.00x |"); /* against itself as the teacher */
     expect_text("out", "| yes |");
-    static const char *const keys[] = {"model",   "teacher",        "domain",          "n",
-                                       "score",   "score_teacher",  "tokens_per_pass", "speedup",
-                                       "samples", "fast_forwarded", "stationary",      "identical"};
+    static const char *const keys[] = {"model",
+                                       "teacher",
+                                       "domain",
+                                       "n",
+                                       "score",
+                                       "score_teacher",
+                                       "tokens_per_pass",
+                                       "speedup",
+                                       "samples",
+                                       "fast_forwarded",
+                                       "stationary",
+                                       "identical",
+                                       "proposer",
+                                       "tokens_per_pass_teacher",
+                                       "fast_forwarded_teacher",
+                                       "stationary_teacher"};
     json_t *object = read_json("eval.jsonl");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!json_object_get(object, keys[i])) fail_msg("found no \"%s\"", keys[i]);
@@ -218,6 +233,7 @@ static void test_evaluating(void **state)
     (void)snprintf(args, sizeof args, "plot %s -o %s", in_temp("eval.jsonl"), in_temp("eval.svg"));
     expect_ok(args);
     expect_text("eval.svg", "<svg");
+    expect_text("eval.svg", ">auto<");
 }
 
 int main(void)
