@@ -166,6 +166,20 @@ typedef struct app_compare {
 } app_compare;
 int app_run_compare(const app_compare *compare);
 
+/* lookfar run --compare --prompts: each prompt answered by the target plainly, by the model plainly, and with the proposer of params.
+ * Returns the exit status, EXIT_FAIL when the last two differ. */
+typedef struct app_compare_models {
+    lf_engine *engine, *target; /* target: NULL for none */
+    const char *model_path, *target_path;
+    const lf_request_params *params;
+    const char *prompts_path; /* JSON lines: "prompt", and "question", which is shown instead */
+    bool no_bos;
+    FILE *text; /* where prompts and answers go */
+    FILE *json; /* or NULL: an object for each prompt */
+    const char *json_path;
+} app_compare_models;
+int app_run_compare_models(const app_compare_models *compare);
+
 /* The counts of a trajectory file (lf_distill_inspect) as a table. */
 void app_print_trajectories(FILE *f, const json_t *counts);
 
