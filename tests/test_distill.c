@@ -2,6 +2,8 @@
  * the same prompts; stopped runs end in the bits of unbroken ones; what is worse than before is not kept; what is wrong is said. */
 #include "testing.h"
 
+#include "jacobi_law.h"
+
 #include "base/mem.h"
 #include "train/checkpoint.h"
 #include "train/data_hash.h"
@@ -262,6 +264,11 @@ static void test_fewer_passes(void **state)
         expect_run(&r);
         (void)snprintf(path, sizeof path, "%s/model.gguf", r.out_dir);
         const double after = expect_speed(path);
+        if (i == 0) {
+            const law_counts law = expect_jacobi_law(path);
+            assert_true(law.n_outputs == 384 && law.jacobi > 500 && law.chosen_by_auto > 200 &&
+                        law.drafted > 500);
+        }
         if (!(after > recipes[i].gain * before))
             fail_msg("recipe %zu: found %.2f tokens per pass, before %.2f", i, after, before);
         assert_true(r.judged.consistency_loss < 0.7 * r.first_judged.consistency_loss);

@@ -2,6 +2,7 @@
  * schedules, in two engines. */
 #include "testing.h"
 
+#include "jacobi_law.h"
 #include "oom.h"
 #include "tiny_model.h"
 
@@ -302,6 +303,15 @@ static void test_stop_strings(void **state)
     lf_engine_close(e);
 }
 
+/* ---- windows of guesses: a model that was not made for them ---- */
+
+static void test_jacobi_with_all_that_can_be_asked(void **state)
+{
+    (void)state;
+    const law_counts law = expect_jacobi_law(require_data("models/hf/stories260K"));
+    assert_true(law.n_outputs == 384 && law.jacobi > 100 && law.chosen_by_auto > 0 && law.drafted > 100);
+}
+
 /* ---- distribution, with candidates ---- */
 
 /* The first two tokens of 6,000 seeds against the model's own probabilities. */
@@ -488,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_pulled_and_called_back_are_the_same),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_stop_strings),
+        cmocka_unit_test(test_jacobi_with_all_that_can_be_asked),
         cmocka_unit_test(test_sampled_tokens_have_the_models_distribution),
         cmocka_unit_test(test_two_engines_interleaved),
         cmocka_unit_test(test_every_allocation_may_fail),
