@@ -38,6 +38,12 @@ static bool same_output(const lf_request *a, const lf_request *b)
     return n_a == n_b && memcmp(ids_a, ids_b, n_a * sizeof *ids_a) == 0;
 }
 
+/* With the end, which takes a pass as any other. */
+static int count_tokens(const lf_request_result *r)
+{
+    return r->output_tokens + (r->finish == LF_FINISH_STOP);
+}
+
 /* ---- answering ---- */
 
 static lf_status answer(const contest *c, way *w, const char *prompt, lf_error *err)
@@ -55,7 +61,7 @@ static lf_status answer(const contest *c, way *w, const char *prompt, lf_error *
     LF_TRY(lf_request_wait(w->answer, err));
     lf_request_get_result(w->answer, &r);
     w->seconds += r.prefill_seconds + r.decode_seconds;
-    w->n_tokens += r.output_tokens;
+    w->n_tokens += count_tokens(&r);
     w->n_passes += r.passes;
 done:
     free(ids);
@@ -91,7 +97,7 @@ static void show_answer(FILE *f, const char *name, const way *w)
     const char *text = lf_request_text(w->answer, &len);
     lf_request_get_result(w->answer, &r);
     (void)fprintf(f, "  %-7s %.*s\n", name, (int)len, text);
-    (void)fprintf(f, "  %-7s %d tokens in %d passes\n", "", r.output_tokens, r.passes);
+    (void)fprintf(f, "  %-7s %d tokens in %d passes\n", "", count_tokens(&r), r.passes);
 }
 
 static void show_answers(const contest *c, const char *question)
