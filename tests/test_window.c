@@ -223,14 +223,42 @@ static void test_judging(void **state)
 {
     (void)state;
     lf_window_counts own = {0}, all = {0};
-    const int32_t guesses[] = {1, 2, 3, 4, 5}, came[] = {1, 2, 3, 7};
-    lf_window_judge(&own, &all, guesses, 2, 5, came, 4);
+    const int32_t guesses[] = {1, 2, 3, 4, 5}, came[] = {1, 2, 3, 7, 5};
+    lf_window_judge(&own, &all, guesses, 2, 5, came, 5);
     assert_true(own.kept[0].right == 1 && own.kept[0].judged == 1 && own.kept[1].right == 1);
     assert_true(own.kept[2].judged == 0 && fabs(all.new.right - 1) < 0.1 && all.new.judged > 1.9);
     lf_window_judge(&own, &all, guesses, 5, 5, came + 1, 1); /* the first is wrong */
     assert_true(all.kept[0].right < 1 && all.kept[0].judged > 1.9 && all.kept[1].judged == 1);
     lf_window_judge(&own, &all, guesses, 5, 5, came, 1); /* only the first can be told */
     assert_true(all.kept[0].judged > 2.9 && all.kept[1].judged == 1);
+}
+
+/* A place that nobody has reached is as good as the one before it: windows grow. */
+static void test_unknown_places(void **state)
+{
+    (void)state;
+    const lf_cost c = machine(0.02);
+    const int32_t right[] = {1, 2, 3};
+    lf_window_counts own = {0}, all = {0};
+    lf_window_seq seq = {.own = &own, .len = 100, .g_max = 32};
+    for (int i = 0; i < 100; i++) lf_window_judge(&own, &all, right, 3, 3, right, 3);
+    (void)lf_window_plan(&c, &all, &seq, 1, 0, NULL);
+    assert_true(seq.g >= 16);
+}
+
+/* What came as guessed leaves; what did not takes the rest with it. */
+static void test_passing_guesses(void **state)
+{
+    (void)state;
+    lf_guesses g = {.n = 4, .ids = {1, 2, 3, 4}};
+    const int32_t came[] = {1, 2, 3, 4, 5};
+    lf_guesses_pass(&g, came, 2);
+    assert_true(g.n == 2 && g.ids[0] == 3 && g.ids[1] == 4);
+    lf_guesses_pass(&g, came, 1);
+    assert_int_equal(g.n, 0);
+    g = (lf_guesses){.n = 4, .ids = {1, 2, 3, 4}};
+    lf_guesses_pass(&g, came, 5);
+    assert_int_equal(g.n, 0);
 }
 
 int main(void)
@@ -242,6 +270,8 @@ int main(void)
         cmocka_unit_test(test_others_say_what_to_expect),
         cmocka_unit_test(test_a_full_pass_has_smaller_windows),
         cmocka_unit_test(test_judging),
+        cmocka_unit_test(test_unknown_places),
+        cmocka_unit_test(test_passing_guesses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
