@@ -131,11 +131,15 @@ MODEL ?= $(firstword $(wildcard models/*.gguf $(LOOKFAR_DATA)/models/hf/stories2
 PROMPT ?= It was late in the evening when
 # The model writes a long text, and goes on from there in a batch: plainly, then with guesses.
 DEMO ?= --write 8000 --parallel 8 -n 128 --temp 0.8 --seed 1
+# A model that was made fast on its own trajectories, beside the one that it was made from, on questions into SQL.
+CLLM ?= $(wildcard models/scribe-sql-cllm.gguf)
+TARGET ?= $(wildcard models/scribe-sql.gguf)
 
-demo: setup-build ## let the model that ships with the project (or MODEL=PATH) write, plainly and with guesses
+demo: setup-build ## let the models that ship with the project (or MODEL=PATH) write, plainly and with guesses
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@[ -n "$(MODEL)" ] || { echo "make demo: no model here yet; give one: make demo MODEL=PATH"; exit 1; }
 	$O/lookfar run -m "$(MODEL)" -p "$(PROMPT)" --compare $(DEMO)
+	$(if $(CLLM),$O/lookfar run -m "$(CLLM)" --target "$(TARGET)" --compare --prompts examples/sql_questions.jsonl -n 128)
 
 test: setup-build setup-test ## install what is missing, build, run every test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
@@ -191,6 +195,7 @@ install: all ## install the command, the library, the header and the man page un
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	for l in lookfar lookfar-train; do \
 	    sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/$$l.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/$$l.pc || exit 1; done
+	for m in $(wildcard models/*.gguf); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/lookfar/$$m || exit 1; done
 	install -Dm644 docs/lookfar.1 $(DESTDIR)$(PREFIX)/share/man/man1/lookfar.1
 
 clean: ## remove everything that was built

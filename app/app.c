@@ -254,7 +254,8 @@ static error_t parse_engine_option(int key, char *arg, struct argp_state *state)
         return 0;
     case 'q': o->quiet = true; return 0;
     case ARGP_KEY_END:
-        if (!o->params.model_path) app_usage_error(state, "-m PATH: the model is missing");
+        if (!o->params.model_path && !o->needs_no_model)
+            app_usage_error(state, "-m PATH: the model is missing");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }

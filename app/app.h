@@ -74,11 +74,16 @@ void app_progress_clear(app_progress *p);
 typedef struct app_engine_options {
     lf_engine_params params;
     bool quiet;
+    bool needs_no_model; /* the command knows one itself */
 } app_engine_options;
 extern const struct argp app_engine_argp;
 
 /* Opens the engine with progress on standard error. */
 lf_status app_open_engine(lf_engine **out, app_engine_options *options, lf_error *err);
+
+/* The path of a model that ships with the project, in out (size): under models/ in the working folder, else where it was installed.
+ * False: it is in neither place. */
+bool app_find_shipped(char *out, size_t size, const char *name);
 
 /* Set by SIGINT and SIGTERM once app_catch_interrupt was called; long work looks at it and stops cleanly. */
 extern volatile sig_atomic_t app_interrupted;
@@ -160,6 +165,20 @@ typedef struct app_compare {
     const char *json_path;
 } app_compare;
 int app_run_compare(const app_compare *compare);
+
+/* lookfar run --compare --prompts: each prompt answered by the target plainly, by the model plainly, and with the proposer of params.
+ * Returns the exit status, EXIT_FAIL when the last two differ. */
+typedef struct app_compare_models {
+    lf_engine *engine, *target; /* target: NULL for none */
+    const char *model_path, *target_path;
+    const lf_request_params *params;
+    const char *prompts_path; /* JSON lines: "prompt", and "question", which is shown instead */
+    bool no_bos;
+    FILE *text; /* where prompts and answers go */
+    FILE *json; /* or NULL: an object for each prompt */
+    const char *json_path;
+} app_compare_models;
+int app_run_compare_models(const app_compare_models *compare);
 
 /* The counts of a trajectory file (lf_distill_inspect) as a table. */
 void app_print_trajectories(FILE *f, const json_t *counts);

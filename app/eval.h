@@ -124,26 +124,28 @@ typedef struct eval_scores {
 } eval_scores;
 
 /* One way of decoding, over all records. */
+enum { EVAL_PLAIN = 0, EVAL_AUTO = -1, EVAL_ARMS_MAX = EVAL_SIZES_MAX + 2 };
 typedef struct eval_arm {
-    int size; /* rows of a pass; 0: plain decoding */
+    int size; /* rows of a Jacobi pass; EVAL_PLAIN; EVAL_AUTO: whatever the proposer `auto` does */
     int64_t output_tokens, passes, stationary;
-    double fast_forwarded; /* the mean over requests */
+    double fast_forwarded; /* the mean over requests; 0 of EVAL_AUTO, where it means nothing */
     double prefill_seconds, decode_seconds;
     bool identical; /* to plain decoding, token by token */
     eval_scores scores;
 } eval_arm;
 
 typedef struct eval_result {
-    size_t n;                          /* records */
-    eval_arm arms[1 + EVAL_SIZES_MAX]; /* plain, then by size */
-    double loss;                       /* of the answers of the data, nats per token */
+    size_t n; /* records */
+    int n_arms;
+    eval_arm arms[EVAL_ARMS_MAX]; /* (n_arms) plain, by size, auto */
+    double loss;                  /* of the answers of the data, nats per token */
     /* with a teacher: */
     bool has_teacher;
+    eval_arm teacher_arms[EVAL_ARMS_MAX]; /* (n_arms) the same ways */
     double loss_teacher;
-    eval_scores scores_teacher; /* decoding plainly */
-    double agreement;           /* share of positions at which both outputs have the same token */
-    double first_difference;    /* mean length of the common beginning, in tokens */
-    double same_outputs;        /* share of outputs that are equal */
+    double agreement;        /* share of positions at which both plain outputs have the same token */
+    double first_difference; /* mean length of the common beginning, in tokens */
+    double same_outputs;     /* share of outputs that are equal */
 } eval_result;
 
 /* Drops the records whose prompt does not fit the engine's context, and adds their number. */

@@ -1,4 +1,4 @@
-/* Decoding a set of records plainly and by Jacobi, interleaved record by record, so that whatever else the machine does slows all
+/* Decoding a set of records plainly, by Jacobi and as `auto` likes, by a model and its teacher, interleaved record by record, so that whatever else the machine does slows all
  * ways alike; and what came of it. */
 #include "eval.h"
 
@@ -17,13 +17,20 @@ typedef struct output {
     char *text; /* owned */
 } output;
 
+/* A model under evaluation. */
+typedef struct side {
+    lf_engine *engine; /* NULL: there is no teacher */
+    eval_arm *arms;    /* (n_arms) the result's */
+    output *outputs;   /* (records, n_arms) owned */
+} side;
+
+enum { MODEL, TEACHER, N_SIDES };
+
 typedef struct run {
     const eval_params *params;
     const eval_set *set;
-    lf_engine *model, *teacher;
+    side sides[N_SIDES];
     eval_result *result;
-    output *outputs; /* (records, arms) */
-    output *taught;  /* (records) the teacher's */
     int n_arms;
     int n_ctx; /* the smaller context of model and teacher */
     double loss_sum, loss_teacher_sum;
@@ -60,9 +67,9 @@ lf_status eval_drop_long(eval_set *set, size_t *n_dropped, const lf_engine *engi
     return LF_OK;
 }
 
-static output *output_of(const run *r, size_t i_record, int i_arm)
+static output *output_of(const run *r, const side *s, size_t i_record, int i_arm)
 {
-    return &r->outputs[i_record * (size_t)r->n_arms + (size_t)i_arm];
+    return &s->outputs[i_record * (size_t)r->n_arms + (size_t)i_arm];
 }
 
 static void free_outputs(output *outputs, size_t n)
@@ -88,7 +95,7 @@ static lf_status take_output(output *out, const lf_request *request, lf_error *e
     return LF_OK;
 }
 
-/* size: rows of a Jacobi pass; 0: plain decoding. */
+/* size: as an arm has it. */
 static lf_status decode(output *out, lf_request_result *result, lf_engine *engine, const run *r,
                         const char *prompt, int size, lf_error *err)
 {
@@ -103,6 +110,7 @@ static lf_status decode(output *out, lf_request_result *result, lf_engine *engin
     p.temperature = r->params->temperature;
     p.seed = r->params->seed;
     p.no_prefix_cache = true; /* every way reads its prompt */
+    if (size == EVAL_AUTO) p.proposer = "auto";
     if (size > 0) {
         p.proposer = "jacobi";
         p.draft_max = size - 1;
@@ -122,18 +130,18 @@ static bool same_output(const output *a, const output *b)
     return a->n == b->n && memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0;
 }
 
-static lf_status decode_arm(run *r, size_t i_record, int i_arm, lf_error *err)
+static lf_status decode_arm(const run *r, const side *s, size_t i_record, int i_arm, lf_error *err)
 {
-    eval_arm *arm = &r->result->arms[i_arm];
+    eval_arm *arm = &s->arms[i_arm];
     lf_request_result result = {.size = sizeof result};
-    output *out = output_of(r, i_record, i_arm);
-    const lf_status status = decode(out, &result, r->model, r, r->set->records[i_record].prompt, arm->size,
+    output *out = output_of(r, s, i_record, i_arm);
+    const lf_status status = decode(out, &result, s->engine, r, r->set->records[i_record].prompt, arm->size,
                                     err);
     if (status != LF_OK) return status;
     arm->output_tokens += result.output_tokens + (result.finish == LF_FINISH_STOP);
     arm->passes += result.passes;
     arm->stationary += result.stationary;
-    arm->fast_forwarded += result.fast_forwarded / (double)r->set->n;
+    if (arm->size != EVAL_AUTO) arm->fast_forwarded += result.fast_forwarded / (double)r->set->n;
     arm->prefill_seconds += result.prefill_seconds;
     arm->decode_seconds += result.decode_seconds;
     return LF_OK;
@@ -192,9 +200,10 @@ static lf_status add_losses(run *r, const eval_record *record, lf_error *err)
     lf_status status = LF_OK;
     int64_t n_teacher = 0;
     const int64_t before = r->n_loss;
-    LF_TRY(add_loss(&r->loss_sum, &r->n_loss, r->model, r->n_ctx, record, err));
-    if (r->teacher) LF_TRY(add_loss(&r->loss_teacher_sum, &n_teacher, r->teacher, r->n_ctx, record, err));
-    if (r->teacher && n_teacher != r->n_loss - before)
+    lf_engine *teacher = r->sides[TEACHER].engine;
+    LF_TRY(add_loss(&r->loss_sum, &r->n_loss, r->sides[MODEL].engine, r->n_ctx, record, err));
+    if (teacher) LF_TRY(add_loss(&r->loss_teacher_sum, &n_teacher, teacher, r->n_ctx, record, err));
+    if (teacher && n_teacher != r->n_loss - before)
         status = lf_fail(err, LF_EINVAL,
                          "teacher: found %lld tokens where the model has %lld, expected the same tokenizer",
                          (long long)n_teacher, (long long)(r->n_loss - before));
@@ -296,7 +305,7 @@ static void compare_with_teacher(const run *r)
     eval_result *out = r->result;
     size_t n_equal = 0, n_positions = 0, n_common = 0, n_same = 0;
     for (size_t i = 0; i < r->set->n; i++) {
-        const output *a = output_of(r, i, 0), *b = &r->taught[i];
+        const output *a = output_of(r, &r->sides[MODEL], i, 0), *b = output_of(r, &r->sides[TEACHER], i, 0);
         const size_t shorter = a->n < b->n ? a->n : b->n;
         size_t common = 0;
         while (common < shorter && a->ids[common] == b->ids[common]) common++;
@@ -316,16 +325,13 @@ static void compare_with_teacher(const run *r)
 static lf_status run_record(run *r, size_t i, lf_error *err)
 {
     lf_status status = LF_OK;
-    const eval_record *record = &r->set->records[i];
-    for (int k = 0; k < r->n_arms; k++)
-        LF_TRY(decode_arm(r, i, (int)((i + (size_t)k) % (size_t)r->n_arms), err));
-    for (int k = 1; k < r->n_arms; k++)
-        if (!same_output(output_of(r, i, 0), output_of(r, i, k))) r->result->arms[k].identical = false;
-    if (r->teacher) {
-        lf_request_result ignored = {.size = sizeof ignored};
-        LF_TRY(decode(&r->taught[i], &ignored, r->teacher, r, record->prompt, 0, err));
+    for (const side *s = r->sides; s < r->sides + N_SIDES && s->engine; s++) {
+        for (int k = 0; k < r->n_arms; k++)
+            LF_TRY(decode_arm(r, s, i, (int)((i + (size_t)k) % (size_t)r->n_arms), err));
+        for (int k = 1; k < r->n_arms; k++)
+            if (!same_output(output_of(r, s, i, 0), output_of(r, s, i, k))) s->arms[k].identical = false;
     }
-    status = add_losses(r, record, err);
+    status = add_losses(r, &r->set->records[i], err);
 done:
     return status;
 }
@@ -334,15 +340,23 @@ static lf_status finish(run *r, lf_error *err)
 {
     lf_status status = LF_OK;
     eval_result *out = r->result;
-    for (int k = 0; k < r->n_arms; k++)
-        LF_TRY(score_outputs(&out->arms[k].scores, r, output_of(r, 0, k), (size_t)r->n_arms, err));
+    for (const side *s = r->sides; s < r->sides + N_SIDES && s->engine; s++)
+        for (int k = 0; k < r->n_arms; k++)
+            LF_TRY(score_outputs(&s->arms[k].scores, r, output_of(r, s, 0, k), (size_t)r->n_arms, err));
     out->loss = r->n_loss > 0 ? r->loss_sum / (double)r->n_loss : NAN;
-    if (!r->teacher) goto done;
-    LF_TRY(score_outputs(&out->scores_teacher, r, r->taught, 1, err));
+    if (!out->has_teacher) goto done;
     out->loss_teacher = r->n_loss > 0 ? r->loss_teacher_sum / (double)r->n_loss : NAN;
     compare_with_teacher(r);
 done:
     return status;
+}
+
+static void set_arms(eval_arm *arms, const eval_params *params)
+{
+    *arms++ = (eval_arm){.size = EVAL_PLAIN, .identical = true};
+    for (int k = 0; k < params->n_sizes; k++)
+        *arms++ = (eval_arm){.size = params->sizes[k], .identical = true};
+    *arms = (eval_arm){.size = EVAL_AUTO, .identical = true};
 }
 
 lf_status eval_run(eval_result *out, lf_engine *model, lf_engine *teacher, const eval_set *set,
@@ -351,19 +365,18 @@ lf_status eval_run(eval_result *out, lf_engine *model, lf_engine *teacher, const
     lf_status status = LF_OK;
     run r = {.params = params,
              .set = set,
-             .model = model,
-             .teacher = teacher,
+             .sides = {{.engine = model, .arms = out->arms}, {.engine = teacher, .arms = out->teacher_arms}},
              .result = out,
-             .n_arms = 1 + params->n_sizes,
+             .n_arms = params->n_sizes + 2,
              .n_ctx = context_of(model)};
+    const size_t n_outputs = set->n * (size_t)r.n_arms;
     if (teacher && context_of(teacher) < r.n_ctx) r.n_ctx = context_of(teacher);
-    *out = (eval_result){.n = set->n, .has_teacher = teacher != NULL};
-    for (int k = 0; k < r.n_arms; k++)
-        out->arms[k] = (eval_arm){.size = k > 0 ? params->sizes[k - 1] : 0, .identical = true};
-    r.outputs = calloc(set->n * (size_t)r.n_arms, sizeof *r.outputs);
-    r.taught = calloc(set->n, sizeof *r.taught);
-    if (!r.outputs || !r.taught) {
-        status = lf_fail_memory(err, "outputs", set->n * (size_t)r.n_arms * sizeof *r.outputs);
+    *out = (eval_result){.n = set->n, .n_arms = r.n_arms, .has_teacher = teacher != NULL};
+    for (int i = 0; i < N_SIDES; i++) {
+        set_arms(r.sides[i].arms, params);
+        r.sides[i].outputs = calloc(n_outputs, sizeof *r.sides[i].outputs);
+        if (r.sides[i].outputs) continue;
+        status = lf_fail_memory(err, "outputs", n_outputs * sizeof *r.sides[i].outputs);
         goto done;
     }
     for (size_t i = 0; i < set->n; i++) {
@@ -375,7 +388,6 @@ lf_status eval_run(eval_result *out, lf_engine *model, lf_engine *teacher, const
     }
     status = finish(&r, err);
 done:
-    free_outputs(r.outputs, r.outputs ? set->n * (size_t)r.n_arms : 0);
-    free_outputs(r.taught, r.taught ? set->n : 0);
+    for (int i = 0; i < N_SIDES; i++) free_outputs(r.sides[i].outputs, n_outputs);
     return status;
 }

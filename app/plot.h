@@ -17,6 +17,10 @@ int plot_grid(const char *const *paths, int n_paths, const char *output);
 bool plot_is_acceptance(const json_t *object);
 int plot_acceptance(const char *const *paths, int n_paths, const char *output);
 
+/* The same for logs of distillations, 16 at most. */
+bool plot_is_distill(const json_t *object);
+int plot_distill(const char *const *paths, int n_paths, const char *output);
+
 /* The same for results of `eval`. */
 bool plot_is_eval(const json_t *object);
 int plot_eval(const char *const *paths, int n_paths, const char *output);

@@ -1,5 +1,5 @@
-/* The results of lookfar eval as curves: tokens per pass above, speed-up below, over the rows of a pass; a curve for each model and
- * domain. */
+/* The results of lookfar eval as curves: tokens per pass above, speed-up below, over the rows of a Jacobi pass; a curve for each
+ * model and domain, and a level for what `auto` made of it. */
 #include "plot.h"
 
 #include "base/mem.h"
@@ -11,7 +11,8 @@ enum { CURVES_MAX = 32 };
 
 typedef struct curve {
     char title[160];
-    lf_bytes points; /* "n tokens_per_pass speedup" a line */
+    lf_bytes points;   /* "n tokens_per_pass speedup" a line */
+    double of_auto[2]; /* tokens per pass, speed-up; 0: not known */
 } curve;
 
 typedef struct curves {
@@ -48,18 +49,26 @@ static bool add_point(void *cookie, const json_t *object)
     for (char *at = title; *at; at++)
         if (*at == '\'' || *at == '\n') *at = ' '; /* a title is quoted */
     curve *c = find_curve(cookie, title);
-    return c && lf_bytes_printf(&c->points, "%lld %.9g %.9g\n",
-                                (long long)json_integer_value(json_object_get(object, "n")),
-                                json_number_value(json_object_get(object, "tokens_per_pass")),
-                                json_number_value(json_object_get(object, "speedup")));
+    const double values[] = {json_number_value(json_object_get(object, "tokens_per_pass")),
+                             json_number_value(json_object_get(object, "speedup"))};
+    if (c && json_is_null(json_object_get(object, "n"))) {
+        memcpy(c->of_auto, values, sizeof values);
+        return true;
+    }
+    return c &&
+           lf_bytes_printf(&c->points, "%lld %.9g %.9g\n",
+                           (long long)json_integer_value(json_object_get(object, "n")), values[0], values[1]);
 }
 
 static void write_plot(FILE *f, const curves *c, int column, const char *label)
 {
     (void)fprintf(f, "set ylabel '%s'\nplot ", label);
-    for (int i = 0; i < c->n; i++)
-        (void)fprintf(f, "%s$curve%d using 1:%d with linespoints lw 2 title '%s'", i ? ", " : "", i, column,
-                      c->list[i].title);
+    for (int i = 0; i < c->n; i++) {
+        const double level = c->list[i].of_auto[column - 2];
+        (void)fprintf(f, "%s$curve%d using 1:%d with linespoints lw 2 lc %d title '%s'", i ? ", " : "", i,
+                      column, i + 1, c->list[i].title);
+        if (level > 0) (void)fprintf(f, ", %.9g with lines dt 2 lc %d title 'auto'", level, i + 1);
+    }
     (void)fprintf(f, "\n");
 }
 
@@ -73,7 +82,7 @@ int plot_eval(const char *const *paths, int n_paths, const char *output)
     if (f) {
         for (int i = 0; i < c.n; i++) (void)fprintf(f, "$curve%d << EOD\n%sEOD\n", i, c.list[i].points.data);
         (void)fprintf(f, "set grid\nset key left top\nset logscale x 2\n"
-                         "set xlabel 'rows of a pass'\nset multiplot layout 2,1\n");
+                         "set xlabel 'rows of a Jacobi pass'\nset multiplot layout 2,1\n");
         write_plot(f, &c, 2, "tokens per pass");
         write_plot(f, &c, 3, "speed-up over plain decoding");
         (void)fprintf(f, "unset multiplot\n");

@@ -23,6 +23,7 @@ enum {
     OPT_COLOR,
     OPT_COMPARE,
     OPT_WRITE,
+    OPT_TARGET,
     OPT_CHAT,
     OPT_MESSAGES,
     OPT_TEMPLATE,
@@ -34,7 +35,7 @@ typedef struct run_options {
     app_engine_options engine;
     app_request_options request;
     const char *prompt, *prompt_file, *prompts_path, *prediction_path, *json_path, *dump_path, *trace_path;
-    const char *messages_path, *template_path;
+    const char *messages_path, *template_path, *target_path;
     bool interactive, hide_prompt, no_escape, no_bos, color, chat, compare;
     int n_write;
 } run_options;
@@ -66,8 +67,10 @@ static const struct argp_option options[] = {
     {"trace", OPT_TRACE, "FILE", 0, "write a JSON line for every pass: its requests, rows, candidates, times",
      0},
     {"compare", OPT_COMPARE, NULL, 0,
-     "continue the prompt by --parallel requests, plainly and with the proposer, and tell how fast each was",
+     "continue the prompt by --parallel requests, plainly and with the proposer, and tell how fast each was; with --prompts: each of them, one after the other",
      0},
+    {"target", OPT_TARGET, "PATH", 0,
+     "with --compare and --prompts: another model, whose plain output is shown beside", 0},
     {"write", OPT_WRITE, "N", 0, "with --compare: let the model first write N tokens after the prompt", 0},
     {"color", OPT_COLOR, NULL, 0, "show accepted guesses in green", 0},
     {0},
@@ -93,6 +96,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_COLOR: o->color = true; return 0;
     case OPT_COMPARE: o->compare = true; return 0;
     case OPT_WRITE: o->n_write = (int)app_parse_int(state, "--write", arg, 0, 1 << 30); return 0;
+    case OPT_TARGET: o->target_path = arg; return 0;
     case OPT_CHAT: o->chat = true; return 0;
     case OPT_MESSAGES:
         o->messages_path = arg;
@@ -121,10 +125,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (o->prompts_path && (o->interactive || o->dump_path || o->prediction_path))
             app_usage_error(state,
                             "--prompts: found with -i, --dump-logits or --prediction, expected without");
-        if (o->compare && (o->interactive || o->dump_path || o->prediction_path || o->prompts_path))
-            app_usage_error(
-                state,
-                "--compare: found with -i, --prompts, --dump-logits or --prediction, expected without");
+        if (o->compare && (o->interactive || o->dump_path || o->prediction_path))
+            app_usage_error(state,
+                            "--compare: found with -i, --dump-logits or --prediction, expected without");
+        if (o->n_write > 0 && o->prompts_path)
+            app_usage_error(state, "--write: found with --prompts, expected without");
+        if (o->target_path && !(o->compare && o->prompts_path))
+            app_usage_error(state, "--target: found without --compare and --prompts, expected with them");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -395,6 +402,33 @@ static int run_comparison(const run_options *o, lf_engine *engine, const lf_byte
     return app_close_json(json, o->json_path, app_run_compare(&compare));
 }
 
+/* Each prompt by this model and the target. */
+static int run_model_comparison(run_options *o, lf_engine *engine)
+{
+    lf_engine *target = NULL;
+    lf_error err = {0};
+    app_engine_options other = o->engine;
+    FILE *json = o->json_path ? app_open_json(o->json_path) : NULL;
+    int code = EXIT_FAIL;
+    other.params.model_path = o->target_path;
+    if (o->json_path && !json) return EXIT_FAIL;
+    if (o->target_path && app_open_engine(&target, &other, &err) != LF_OK)
+        (void)app_fail(&err);
+    else
+        code = app_run_compare_models(&(app_compare_models){.engine = engine,
+                                                            .target = target,
+                                                            .model_path = o->engine.params.model_path,
+                                                            .target_path = o->target_path,
+                                                            .params = &o->request.params,
+                                                            .prompts_path = o->prompts_path,
+                                                            .no_bos = o->no_bos,
+                                                            .text = json == stdout ? stderr : stdout,
+                                                            .json = json,
+                                                            .json_path = o->json_path});
+    lf_engine_close(target);
+    return app_close_json(json, o->json_path, code);
+}
+
 static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
 {
     const app_batch batch = {.engine = engine,
@@ -409,8 +443,10 @@ static int run_many(const run_options *o, lf_engine *engine, FILE *trace)
 
 static lf_status prepare_proposer(const run_options *o, lf_engine *engine, lf_error *err)
 {
-    const bool needs = strcmp(o->request.params.proposer, "auto") == 0 && !o->dump_path;
-    return needs ? app_prepare_profile(engine, o->engine.quiet, err) : LF_OK;
+    const lf_request_params *p = &o->request.params;
+    const bool chooses = strcmp(p->proposer, "auto") == 0 ||
+                         (strcmp(p->proposer, "jacobi") == 0 && p->draft_max < 0);
+    return chooses && !o->dump_path ? app_prepare_profile(engine, o->engine.quiet, err) : LF_OK;
 }
 
 int app_run(int argc, char **argv)
@@ -431,7 +467,7 @@ int app_run(int argc, char **argv)
     o.engine.params.n_seqs = 0;
     app_parse_args(&argp, argc, argv, &o);
     if (o.engine.params.n_seqs == 0)
-        o.engine.params.n_seqs = o.prompts_path || o.compare ? PARALLEL_DEFAULT : 1;
+        o.engine.params.n_seqs = !!o.prompts_path != o.compare ? PARALLEL_DEFAULT : 1;
     app_catch_interrupt();
     if (o.trace_path) trace = app_open_json(o.trace_path);
     if (o.trace_path && !trace) return EXIT_FAIL;
@@ -446,6 +482,8 @@ int app_run(int argc, char **argv)
     if (status == LF_OK) status = prepare_proposer(&o, engine, &err);
     if (status != LF_OK)
         code = app_fail(&err);
+    else if (o.compare && o.prompts_path)
+        code = run_model_comparison(&o, engine);
     else if (o.compare)
         code = run_comparison(&o, engine, &prompt, trace);
     else

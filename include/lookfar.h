@@ -283,7 +283,8 @@ typedef struct lf_request_params {
     const char *drafting;
     const char *selection; /* sparse: "window", "snap" or "verify" (the default); see docs/DECODERS.md */
     int sparse_budget;     /* sparse: positions to draft over; 0: max(256, 6 % of the sequence) */
-    int draft_max;         /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
+    /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT. -1 (the default): 8; for "jacobi" and "auto" as many as are worth their time */
+    int draft_max;
     const int32_t
         *prediction; /* (n_prediction) what the output is expected to be like, for "ngram"; copied */
     size_t n_prediction;

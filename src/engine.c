@@ -339,7 +339,8 @@ lf_status lf_engine_find_proposer(void *engine, lf_proposer **out, int index, lf
     if (!e->proposers[index]) {
         const lf_status status = lf_proposer_open(&e->proposers[index], index, &env, err);
         if (status != LF_OK) return status;
-        if (index == LF_PROPOSER_AUTO) lf_round_correct_cost(e->round, &e->cost);
+        if (index == LF_PROPOSER_AUTO || index == LF_PROPOSER_JACOBI)
+            lf_round_correct_cost(e->round, &e->cost);
     }
     *out = e->proposers[index];
     return LF_OK;

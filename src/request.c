@@ -2,6 +2,7 @@
 #include "engine_int.h"
 
 #include "base/clock.h"
+#include "decode/window.h"
 
 #include <assert.h>
 #include <math.h>
@@ -19,7 +20,7 @@ void lf_request_params_init(lf_request_params *p)
                              .top_p = 1.0f,
                              .proposer = "none",
                              .drafting = "single",
-                             .draft_max = 8,
+                             .draft_max = -1,
                              .selection = "verify"};
 }
 
@@ -82,8 +83,9 @@ static lf_status check_params(const lf_engine *e, const lf_request_params *p, lf
                        p->selection ? p->selection : "");
     if (p->sparse_budget < 0)
         return lf_fail(err, LF_EINVAL, "sparse_budget: found %d, expected 0 or more", p->sparse_budget);
-    if (p->draft_max < 0 || p->draft_max > LF_DRAFT_LIMIT)
-        return lf_fail(err, LF_EINVAL, "draft_max: found %d, expected 0 to %d", p->draft_max, LF_DRAFT_LIMIT);
+    if (p->draft_max < -1 || p->draft_max > LF_DRAFT_LIMIT)
+        return lf_fail(err, LF_EINVAL, "draft_max: found %d, expected -1 to %d", p->draft_max,
+                       LF_DRAFT_LIMIT);
     if (p->n_top < 0 || p->n_top > LF_TOP_LIMIT || p->n_top > e->model.config.n_vocab)
         return lf_fail(err, LF_EINVAL, "n_top: found %d, expected 0 to %d", p->n_top, LF_TOP_LIMIT);
     if (p->n_stop < 0 || p->n_stop > LF_STOP_LIMIT)
@@ -159,6 +161,15 @@ static bool reserve_output(lf_request *r, const lf_request_params *p)
 static bool emit(void *cookie, lf_seq *seq, int32_t id, const float *logits, bool proposed);
 static void tell_prompt(void *cookie, lf_seq *seq, int i, const float *logits);
 
+/* What was asked for, or as much as can pay. */
+static void set_draft_max(lf_seq *seq, int i_proposer, int asked)
+{
+    enum { DEFAULT = 8 };
+    const bool chooses = i_proposer == LF_PROPOSER_JACOBI || i_proposer == LF_PROPOSER_AUTO;
+    seq->draft_free = asked < 0;
+    seq->draft_max = i_proposer < 0 ? 0 : asked >= 0 ? asked : chooses ? LF_WINDOW_MAX : DEFAULT;
+}
+
 static void set_seq(lf_request *r, const lf_request_params *p)
 {
     lf_seq *seq = &r->seq;
@@ -167,7 +178,7 @@ static void set_seq(lf_request *r, const lf_request_params *p)
     seq->len_max = p->n_predict >= 0 && p->n_predict < n_ctx + 1 - n_prompt ? n_prompt + p->n_predict
                                                                             : n_ctx + 1;
     seq->n_prompt = n_prompt;
-    seq->draft_max = strcmp(p->proposer, "none") != 0 ? p->draft_max : 0;
+    set_draft_max(seq, lf_proposer_find(p->proposer), p->draft_max);
     seq->drafting = (lf_drafting)find_drafting(p->drafting);
     seq->selection = (lf_selection)find_selection(p->selection);
     seq->sparse_budget = p->sparse_budget;

@@ -368,6 +368,56 @@ static void test_compare(void **state)
     free_result(&r);
 }
 
+/* Each prompt by a target, the model, and the model with guesses; the last two say the same, and so does a target that is the model. */
+static void test_compare_models(void **state)
+{
+    (void)state;
+    char path[512];
+    static const char lines[] = "{\"prompt\": \"abcabc\", \"question\": \"What?\", \"id\": 7}\n"
+                                "{\"prompt\": \"xyz\"}\n";
+    const char *prompts = temp_path(path, "questions.jsonl");
+    write_file(prompts, lines, sizeof lines - 1);
+    for (int targets = 0; targets < 2; targets++) {
+        result r = run_cli("run", "-m", tiny_dir, "--compare", "--prompts", prompts, "-n", "30", "--proposer",
+                           "jacobi", "--ignore-eos", "--json", "-", targets ? "--target" : NULL, tiny_dir);
+        expect_success(&r);
+        assert_non_null(strstr(r.err, "1. What?\n"));
+        assert_non_null(strstr(r.err, "2. xyz\n"));
+        assert_non_null(strstr(r.err, "identical to its own plain output: yes\n"));
+        assert_true(!!strstr(r.err, "2 of 2 outputs are the target's") == targets);
+        char *rest = NULL, *line = strtok_r(r.out, "\n", &rest);
+        for (int i = 0; i < 2; i++, line = strtok_r(NULL, "\n", &rest)) {
+            assert_non_null(line);
+            json_t *root = parse_json(line), *plain = json_object_get(root, "plain"),
+                   *guessing = json_object_get(root, "guessing");
+            assert_int_equal(integer_of(root, "index"), i);
+            assert_int_equal(json_integer_value(json_object_get(root, "id")), i == 0 ? 7 : 0);
+            assert_true(json_is_true(json_object_get(root, "identical")));
+            assert_true(json_equal(json_object_get(plain, "tokens"), json_object_get(guessing, "tokens")));
+            assert_int_equal(integer_of(plain, "passes"), 30);
+            assert_string_equal(string_of(guessing, "proposer"), "jacobi");
+            assert_true(!!json_object_get(root, "target") == targets);
+            json_decref(root);
+        }
+        assert_null(line);
+        free_result(&r);
+    }
+    char other[512], none[512];
+    write_file(temp_path(other, "other.jsonl"), "{\"text\": \"abc\"}\n", 16);
+    write_file(temp_path(none, "none.jsonl"), "", 0);
+    const bad_case failures[] = {
+        {{"run", "-m", tiny_dir, "--compare", "--prompts", other, "-n", "3"},
+         {"prompt 1: expected a string"}},
+        {{"run", "-m", tiny_dir, "--compare", "--prompts", none, "-n", "3"}, {"found no prompt"}},
+        {{"run", "-m", tiny_dir, "--compare", "--prompts", prompts, "--target", "/none"}, {"/none"}}};
+    expect_errors(failures, 3, 1);
+    const bad_case mistakes[] = {{{"run", "-m", tiny_dir, "-p", "a", "--target", tiny_dir},
+                                  {"--target: found without --compare and --prompts"}},
+                                 {{"run", "-m", tiny_dir, "--compare", "--prompts", prompts, "--write", "3"},
+                                  {"--write: found with --prompts"}}};
+    expect_errors(mistakes, 2, 2);
+}
+
 static void test_bad_requests(void **state)
 {
     (void)state;
@@ -620,6 +670,7 @@ int main(void)
         cmocka_unit_test(test_preempted_requests),
         cmocka_unit_test(test_chat),
         cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_compare_models),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_stop_text_and_bias),
         cmocka_unit_test(test_timings_and_quiet),

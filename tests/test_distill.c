@@ -3,6 +3,8 @@
  * worse than before is not kept; what is wrong is said. */
 #include "train_run_fixture.h"
 
+#include "jacobi_law.h"
+
 #include "base/mem.h"
 #include "train/checkpoint.h"
 #include "train/data_hash.h"
@@ -271,6 +273,11 @@ static void test_fewer_passes(void **state)
         expect_run(&r);
         (void)snprintf(path, sizeof path, "%s/model.gguf", r.out_dir);
         const double after = expect_speed(path);
+        if (i == 0) {
+            const law_counts law = expect_jacobi_law(path);
+            assert_true(law.n_outputs == 384 && law.jacobi > 500 && law.chosen_by_auto > 200 &&
+                        law.drafted > 500);
+        }
         assert_true(fabs(r.result.start_tokens_per_pass - before) < 1e-5);
         assert_true(fabs(r.result.tokens_per_pass - after) < 1e-5);
         if (!(after > recipes[i].gain * before))

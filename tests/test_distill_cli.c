@@ -180,6 +180,31 @@ static void test_interrupted_collection(void **state)
     free(b);
 }
 
+/* A log of a distillation, whole or cut off, with and without prompts that are decoded. */
+static void test_drawing_a_log(void **state)
+{
+    (void)state;
+    static const char log[] =
+        "{\"run\":{\"shape\":\"llama\",\"recipe\":\"cllm\"}}\n"
+        "{\"step\":0,\"valid_loss\":6.5,\"valid_consistency\":5.9,\"valid_ar\":0.6,\"tokens_per_pass\":1.02,\"best\":true}\n"
+        "{\"step\":1,\"loss\":6.7,\"consistency\":6.1,\"ar\":0.6}\n"
+        "{\"step\":2,\"loss\":5.7,\"consistency\":5.2,\"ar\":0.5}\n"
+        "{\"step\":2,\"valid_loss\":5.5,\"valid_consistency\":4.9,\"valid_ar\":0.6,\"tokens_per_pass\":1.3,\"best\":true}\n"
+        "{\"step\":3,\"loss\":";
+    char args[1024];
+    const char *path = in_temp("it's.jsonl");
+    write_file(path, log, strcspn(log, "\n") + 1);
+    (void)snprintf(args, sizeof args, "plot \"%s\" -o %s", path, in_temp("log.svg"));
+    expect_mistake(args, 1, "found no step of a distillation");
+    write_file(path, log, sizeof log - 1);
+    if (system("gnuplot --version >/dev/null 2>&1") != 0) return;
+    expect_ok(args);
+    expect_text("log.svg", "tokens per pass, held out");
+    expect_text("log.svg", ">kept<");
+    expect_text("log.svg", ">autoregressive, held out<");
+    expect_text("log.svg", "it s.jsonl"); /* a quote would end the title */
+}
+
 static void test_evaluating(void **state)
 {
     (void)state;
@@ -194,10 +219,25 @@ static void test_evaluating(void **state)
         model, model, data, in_temp("eval.jsonl"));
     expect_ok(args);
     expect_text("out", "| n = 8 |");
+    expect_text("out", "| auto |");
+    expect_text("out", "| n = 8 | 1.00x | 1.00x |"); /* against itself as the teacher */
     expect_text("out", "| yes |");
-    static const char *const keys[] = {"model",   "teacher",        "domain",          "n",
-                                       "score",   "score_teacher",  "tokens_per_pass", "speedup",
-                                       "samples", "fast_forwarded", "stationary",      "identical"};
+    static const char *const keys[] = {"model",
+                                       "teacher",
+                                       "domain",
+                                       "n",
+                                       "score",
+                                       "score_teacher",
+                                       "tokens_per_pass",
+                                       "speedup",
+                                       "samples",
+                                       "fast_forwarded",
+                                       "stationary",
+                                       "identical",
+                                       "proposer",
+                                       "tokens_per_pass_teacher",
+                                       "fast_forwarded_teacher",
+                                       "stationary_teacher"};
     json_t *object = read_json("eval.jsonl");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!json_object_get(object, keys[i])) fail_msg("found no \"%s\"", keys[i]);
@@ -208,6 +248,7 @@ static void test_evaluating(void **state)
     (void)snprintf(args, sizeof args, "plot %s -o %s", in_temp("eval.jsonl"), in_temp("eval.svg"));
     expect_ok(args);
     expect_text("eval.svg", "<svg");
+    expect_text("eval.svg", ">auto<");
 }
 
 int main(void)
@@ -217,6 +258,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_help_is_in_the_man_page, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_collecting_and_showing, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_interrupted_collection, enter_temp, leave_temp),
+        cmocka_unit_test_setup_teardown(test_drawing_a_log, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_evaluating, enter_temp, leave_temp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -644,7 +644,7 @@ static void test_auto_drafts_where_it_pays(void **state)
     const int single = r.draft_passes;
     r = run_auto(e, target, cost_of(1e-6, 1e-6));
     assert_true(r.passes < 40 && r.draft_passes > 0 && r.draft_passes < single);
-    r = run_auto(e, target, cost_of(40.0, 80.0));
+    r = run_auto(e, cost_of(1.0, 1.9), cost_of(40.0, 80.0)); /* guesses do not pay either */
     assert_true(r.passes > 80 && r.draft_passes == 0);
     lf_engine_close(e);
 }

@@ -405,16 +405,19 @@ static void test_evaluation(void **state)
                                 .max_tokens = 40};
     assert_ok(eval_run(&result, model, teacher, &set, &params, &err), &err);
     assert_int_equal(result.n, 3);
-    for (int k = 0; k < 3; k++) {
-        const eval_arm *arm = &result.arms[k];
-        assert_int_equal(arm->size, k == 0 ? 0 : params.sizes[k - 1]);
+    assert_int_equal(result.n_arms, 4);
+    for (int k = 0; k < 8; k++) {
+        const eval_arm *arms = k < 4 ? result.arms : result.teacher_arms, *arm = &arms[k % 4];
+        assert_int_equal(arm->size, k % 4 == 0   ? EVAL_PLAIN
+                                    : k % 4 == 3 ? EVAL_AUTO
+                                                 : params.sizes[k % 4 - 1]);
         assert_true(arm->identical);
         assert_int_equal(arm->output_tokens, 3 * 40);
         assert_int_equal(arm->scores.n, 1);
         assert_string_equal(arm->scores.names[0], "rouge_l");
-        expect_near(arm->scores.values[0], result.arms[0].scores.values[0]);
-        if (k > 0) assert_in_range(arm->passes, 40, 3 * 40 - 1);
-        assert_true(arm->fast_forwarded >= 1);
+        expect_near(arm->scores.values[0], arms[0].scores.values[0]);
+        assert_in_range(arm->passes, 40, 3 * 40 - (arm->size > 0));
+        assert_true(arm->size == EVAL_AUTO ? arm->fast_forwarded == 0 : arm->fast_forwarded >= 1);
     }
     assert_int_equal(result.arms[0].passes, 3 * 40);
     assert_true(result.loss > 0 && result.loss < result.loss_teacher + 10);

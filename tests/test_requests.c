@@ -2,6 +2,7 @@
  * schedules, in two engines. */
 #include "testing.h"
 
+#include "jacobi_law.h"
 #include "oom.h"
 #include "tiny_model.h"
 
@@ -302,6 +303,15 @@ static void test_stop_strings(void **state)
     lf_engine_close(e);
 }
 
+/* ---- windows of guesses: a model that was not made for them ---- */
+
+static void test_jacobi_with_all_that_can_be_asked(void **state)
+{
+    (void)state;
+    const law_counts law = expect_jacobi_law(require_data("models/hf/stories260K"));
+    assert_true(law.n_outputs == 384 && law.jacobi > 30 && law.chosen_by_auto > 30 && law.drafted > 100);
+}
+
 /* ---- distribution, with candidates ---- */
 
 /* The first two tokens of 6,000 seeds against the model's own probabilities. */
@@ -472,7 +482,7 @@ static void test_bad_parameters(void **state)
                    "proposer: found \"draft\", but the engine was opened without a draft model");
     EXPECT_REFUSED(p.drafting = "double", "drafting: found \"double\", expected single or jacobi");
     EXPECT_REFUSED(p.proposer = NULL, "proposer: found \"\"");
-    EXPECT_REFUSED(p.draft_max = 65, "draft_max: found 65, expected 0 to 64");
+    EXPECT_REFUSED(p.draft_max = 65, "draft_max: found 65, expected -1 to 64");
     EXPECT_REFUSED(p.n_top = 21, "n_top: found 21");
     EXPECT_REFUSED((p.stop = empty, p.n_stop = 1), "stop string 0 is empty");
     EXPECT_REFUSED(p.temperature = -1, "temperature: found -1");
@@ -488,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_pulled_and_called_back_are_the_same),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_stop_strings),
+        cmocka_unit_test(test_jacobi_with_all_that_can_be_asked),
         cmocka_unit_test(test_sampled_tokens_have_the_models_distribution),
         cmocka_unit_test(test_two_engines_interleaved),
         cmocka_unit_test(test_every_allocation_may_fail),

@@ -1,7 +1,8 @@
 /* Chooses for each sequence and round what to propose: a continuation that occurred before (ngram), a draft over a sparse view of
- * the cache (sparse) or by a smaller model (draft), or nothing; and how much. One of the two drafts in a round, for all sequences,
+ * the cache (sparse) or by a smaller model (draft), the picks behind the last wrong guess (jacobi), or nothing; and how much. One of the two drafts in a round, for all sequences,
  * since they share its passes. What passes cost is measured (cost.h), how often each proposer is right is counted for each
  * sequence, and how many candidates an iteration of a Jacobi draft settles, for all together. */
+#include "decode/auto_jacobi.h"
 #include "decode/guesses.h"
 #include "decode/proposer.h"
 #include "decode/selection.h"
@@ -10,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum source { NGRAM, SPARSE, DRAFT, N_SOURCES, NOTHING = N_SOURCES } source;
+/* JACOBI has no proposer of its own: its guesses are those where Jacobi drafts begin. */
+typedef enum source { NGRAM, SPARSE, DRAFT, N_SOURCES, JACOBI = N_SOURCES, NOTHING } source;
 
 /* How often the candidates of a source were right, older rounds fading. */
 typedef struct record {
@@ -28,6 +30,7 @@ typedef struct state {
     source last;                    /* whose candidates are being verified */
     int32_t occurred[LF_DRAFT_MAX]; /* (n_occurred) what ngram proposes */
     int n_occurred;
+    lf_auto_jacobi_seq jacobi;
 } state;
 
 typedef struct chooser {
@@ -36,6 +39,7 @@ typedef struct chooser {
     lf_cost *costs[N_SOURCES]; /* of the passes that SPARSE and DRAFT draft with; SPARSE: the target's */
     int draft_reach;           /* positions that a pass of the smaller model sees at most */
     iterations iterations;
+    lf_auto_jacobi jacobi;
     source drafter;                    /* who drafts in this round */
     lf_cost_seq *plan, *plan_of_other; /* (seqs_max) */
     lf_seq **subset;                   /* (seqs_max) */
@@ -59,6 +63,7 @@ static void close_auto(lf_proposer *self)
 {
     chooser *p = (chooser *)(void *)self;
     for (int i = 0; i < N_SOURCES; i++) lf_proposer_close(p->sources[i]);
+    lf_auto_jacobi_free(&p->jacobi);
     free(p->plan);
     free(p->plan_of_other);
     free(p->subset);
@@ -67,26 +72,19 @@ static void close_auto(lf_proposer *self)
     free(p);
 }
 
-static lf_status require_cost(lf_cost *cost, lf_forward *forward, lf_kv_pool *pool, int n_ctx,
-                              const lf_proposer_env *env, lf_error *err)
-{
-    if (lf_cost_is_known(cost)) return LF_OK;
-    return lf_cost_measure(cost, forward, pool, env->rows_max, n_ctx, env->profile_seconds, err);
-}
-
 static lf_status open_sources(chooser *p, const lf_proposer_env *env, lf_error *err)
 {
     lf_status status = LF_OK;
     p->costs[SPARSE] = env->cost;
     LF_TRY(lf_proposer_open(&p->sources[NGRAM], LF_PROPOSER_NGRAM, env, err));
     LF_TRY(lf_proposer_open(&p->sources[SPARSE], LF_PROPOSER_SPARSE, env, err));
-    LF_TRY(require_cost(env->cost, env->forward, env->pool, env->n_ctx, env, err));
+    LF_TRY(lf_proposer_require_cost(env->cost, env->forward, env->pool, env->n_ctx, env, err));
     if (!env->draft) goto done;
     p->costs[DRAFT] = env->draft->cost;
     p->draft_reach = lf_draft_reach(env->draft->window);
     LF_TRY(lf_proposer_open(&p->sources[DRAFT], LF_PROPOSER_DRAFT, env, err));
-    LF_TRY(require_cost(env->draft->cost, env->draft->forward, env->draft->pool,
-                        p->draft_reach < env->n_ctx ? p->draft_reach : env->n_ctx, env, err));
+    LF_TRY(lf_proposer_require_cost(env->draft->cost, env->draft->forward, env->draft->pool,
+                                    p->draft_reach < env->n_ctx ? p->draft_reach : env->n_ctx, env, err));
 done:
     return status;
 }
@@ -108,6 +106,7 @@ static lf_status open_auto(lf_proposer **out, const lf_proposer_env *env, lf_err
         status = lf_fail_memory(err, "a proposer", n * sizeof *p->plan);
         goto done;
     }
+    LF_TRY(lf_auto_jacobi_init(&p->jacobi, env->cost, env->seqs_max, err));
     LF_TRY(open_sources(p, env, err));
     *out = &p->base;
 done:
@@ -227,8 +226,14 @@ static int count_worthy(const chooser *p, const lf_cost_seq *plan, double chance
     return k;
 }
 
-/* Decides between what occurred before and the g that was planned for drafting. */
-static void choose_source(const chooser *p, lf_seq *seq, const lf_cost_seq *plan, int rows, double rate)
+static const char *name_of(const chooser *p, source from)
+{
+    return from == NOTHING ? "none" : from == JACOBI ? lf_proposer_jacobi.name : p->sources[from]->ops->name;
+}
+
+/* Decides between what occurred before, the g that was planned for drafting, and the window of guesses that was planned. */
+static void choose_source(const chooser *p, lf_seq *seq, const lf_cost_seq *plan, const lf_window_seq *window,
+                          int rows, double rate)
 {
     state *s = seq->proposer_state;
     double copied, drafted;
@@ -236,16 +241,33 @@ static void choose_source(const chooser *p, lf_seq *seq, const lf_cost_seq *plan
     const double draft = by->draft * lf_cost_attend(by, 1) * plan->draft_len;
     const int n_copied = count_worthy(p, plan, acceptance(s, NGRAM), 0.0, s->n_occurred, rows, rate, &copied);
     (void)count_worthy(p, plan, plan->acceptance, draft, plan->g, rows, rate, &drafted);
+    const double guessed = lf_window_worth(p->jacobi.cost, window, rows, rate);
     seq->n_candidates = 0;
+    seq->all_picks = guessed >
+                     0.0; /* whoever proposes: what is picked behind a wrong candidate is the next guess */
     s->last = NOTHING;
-    if (n_copied > 0 && copied >= drafted) {
+    if (guessed > copied && guessed > drafted) {
+        s->last = JACOBI;
+        seq->n_candidates = window->g;
+        lf_guesses_propose(seq->guesses, seq);
+    } else if (n_copied > 0 && copied >= drafted) {
         s->last = NGRAM;
         seq->n_candidates = n_copied;
         memcpy(seq->candidates, s->occurred, (size_t)n_copied * sizeof *seq->candidates);
     } else if (plan->g > 0) {
         s->last = p->drafter;
     }
-    seq->step.proposer = s->last == NOTHING ? "none" : p->sources[s->last]->ops->name;
+    seq->step.proposer = name_of(p, s->last);
+}
+
+/* Lets one that nothing was proposed for have a few guesses now and then, so that it shows whether they come out right. */
+static void try_guesses(chooser *p, lf_seq *const *seqs, int n)
+{
+    lf_seq *seq = seqs[p->jacobi.n_tries % n];
+    state *s = seq->proposer_state;
+    if (s->last != NOTHING || !lf_auto_jacobi_try(&p->jacobi, seq, n)) return;
+    s->last = JACOBI;
+    seq->step.proposer = name_of(p, JACOBI);
 }
 
 /* ---- drafting ---- */
@@ -301,8 +323,11 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n)
 {
     chooser *p = (chooser *)(void *)self;
     look_for_occurrences(p, seqs, n);
-    const double rate = plan_drafts(p, seqs, n);
-    for (int i = 0; i < n; i++) choose_source(p, seqs[i], &p->plan[i], n, rate);
+    for (int i = 0; i < n; i++) p->jacobi.seqs[i] = &((state *)seqs[i]->proposer_state)->jacobi;
+    const double drafting = plan_drafts(p, seqs, n), guessing = lf_auto_jacobi_plan(&p->jacobi, seqs, n),
+                 rate = drafting > guessing ? drafting : guessing;
+    for (int i = 0; i < n; i++) choose_source(p, seqs[i], &p->plan[i], &p->jacobi.plan[i], n, rate);
+    try_guesses(p, seqs, n);
     draft(p, seqs, n);
 }
 
@@ -314,7 +339,7 @@ static void judge(record *r, const lf_seq *seq, const lf_verdict *v)
 
 static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 {
-    const chooser *p = (chooser *)(void *)self;
+    chooser *p = (chooser *)(void *)self;
     state *s = seq->proposer_state;
     for (int i = 0; i < N_SOURCES; i++) {
         if (!p->sources[i]) continue;
@@ -327,8 +352,9 @@ static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
         if (p->sources[i]->ops->observe) p->sources[i]->ops->observe(p->sources[i], seq, v);
     }
     seq->proposer_state = s;
+    lf_auto_jacobi_observe(&p->jacobi, &s->jacobi, seq, v, s->last == JACOBI,
+                           s->last == SPARSE || s->last == DRAFT);
     s->last = NOTHING;
-    lf_guesses_keep_rest(seq, v);
 }
 
 const lf_proposer_ops lf_proposer_auto = {.name = "auto",

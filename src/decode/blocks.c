@@ -42,6 +42,7 @@ static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
     assert(n_blocks * n == (size_t)seq->len_max - (size_t)seq->n_prompt && seq->draft_max == b->params.n - 1);
     state *s = calloc(1, sizeof *s);
     seq->proposer_state = s;
+    seq->all_picks = true;
     if (!s) return lf_fail_memory(err, "the states of blocks", sizeof *s);
     s->n = b->params.n;
     s->n_states = calloc(n_blocks + 1, sizeof *s->n_states);
@@ -121,7 +122,6 @@ static void close_blocks(lf_proposer *self)
 }
 
 static const lf_proposer_ops ops = {.name = "blocks",
-                                    .wants_all_picks = true,
                                     .close = close_blocks,
                                     .attach = attach,
                                     .detach = detach,

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 lf_status lf_guesses_init(lf_guesses *g, int n_max, lf_error *err)
 {
@@ -43,9 +44,23 @@ void lf_guesses_fill(lf_guesses *g, lf_seq *seq, int n)
         ids[len + i] = i < g->n ? g->ids[i] : lf_fill_token(&g->index, ids, len, len + i, 0);
 }
 
+void lf_guesses_propose(lf_guesses *g, lf_seq *seq)
+{
+    lf_guesses_fill(g, seq, seq->n_candidates);
+    memcpy(seq->candidates, seq->tokens.data + seq->tokens.len,
+           (size_t)seq->n_candidates * sizeof *seq->candidates);
+}
+
 void lf_guesses_keep(lf_guesses *g, const int32_t *ids, int n)
 {
     for (g->n = 0; g->n < n && ids[g->n] >= 0; g->n++) g->ids[g->n] = ids[g->n];
+}
+
+void lf_guesses_pass(lf_guesses *g, const int32_t *came, int n)
+{
+    const bool right = n < g->n && memcmp(g->ids, came, (size_t)n * sizeof *came) == 0;
+    if (right) memmove(g->ids, g->ids + n, (size_t)(g->n - n) * sizeof *g->ids);
+    g->n = right ? g->n - n : 0;
 }
 
 void lf_guesses_keep_rest(lf_seq *seq, const lf_verdict *v)

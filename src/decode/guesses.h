@@ -24,9 +24,15 @@ void lf_guesses_close(lf_seq *seq); /* without guesses it does nothing */
 /* Writes n guesses behind the tokens of the sequence, where there is room for candidates. */
 void lf_guesses_fill(lf_guesses *g, lf_seq *seq, int n);
 
+/* Makes the first n_candidates guesses the sequence's candidates. */
+void lf_guesses_propose(lf_guesses *g, lf_seq *seq);
+
 /* Keeps ids (n) as the guesses right behind the tokens, up to one that is no token: behind a wrong guess a grammar may allow
  * nothing. */
 void lf_guesses_keep(lf_guesses *g, const int32_t *ids, int n);
+
+/* Drops the guesses for n tokens that came, and all of them if one of those was wrong. */
+void lf_guesses_pass(lf_guesses *g, const int32_t *came, int n);
 
 /* Keeps in seq->guesses the candidates behind the one that the verdict found wrong. */
 void lf_guesses_keep_rest(lf_seq *seq, const lf_verdict *v);

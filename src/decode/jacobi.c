@@ -4,17 +4,50 @@
  * position's filling depends on the sequence alone.
  *
  * The pass that confirms a guess is the pass that moves on, so no pass is spent on confirming only (CLLM's reference code
- * has one such pass a block and does not count it). */
+ * has one such pass a block and does not count it).
+ *
+ * A sequence's window has draft_max guesses, or, where nobody asked for so many, as many as pay (window.h), at least one. */
 #include "decode/guesses.h"
 #include "decode/proposer.h"
+#include "decode/window.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct jacobi {
+    lf_proposer base;
+    lf_proposer_env env;
+    lf_window_counts counts; /* of all sequences */
+    lf_window_seq *plan;     /* (seqs_max) of those that choose their window */
+} jacobi;
+
 typedef struct state {
     lf_guesses guesses;     /* picks kept from the last pass, and what fills up behind them */
     int ages[LF_DRAFT_MAX]; /* (guesses.n) passes in a row that picked this guess for its position */
+    lf_window_counts counts;
 } state;
+
+static void close_jacobi(lf_proposer *self)
+{
+    jacobi *p = (jacobi *)(void *)self;
+    free(p->plan);
+    free(p);
+}
+
+static lf_status open_jacobi(lf_proposer **out, const lf_proposer_env *env, lf_error *err)
+{
+    jacobi *p = calloc(1, sizeof *p);
+    *out = NULL;
+    if (!p) return lf_fail_memory(err, "a Jacobi proposer", sizeof *p);
+    *p = (jacobi){.base.ops = &lf_proposer_jacobi, .env = *env};
+    p->plan = calloc((size_t)env->seqs_max, sizeof *p->plan);
+    if (!p->plan) {
+        close_jacobi(&p->base);
+        return lf_fail_memory(err, "a Jacobi proposer", (size_t)env->seqs_max * sizeof *p->plan);
+    }
+    *out = &p->base;
+    return LF_OK;
+}
 
 static void detach(lf_proposer *self, lf_seq *seq)
 {
@@ -28,27 +61,48 @@ static void detach(lf_proposer *self, lf_seq *seq)
 
 static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
 {
+    const jacobi *p = (jacobi *)(void *)self;
+    const lf_proposer_env *env = &p->env;
+    lf_status status = LF_OK;
     state *s = calloc(1, sizeof *s);
     seq->proposer_state = s;
+    seq->all_picks = true;
     if (!s) return lf_fail_memory(err, "a Jacobi proposer", sizeof *s);
-    const lf_status status = lf_guesses_init(&s->guesses, seq->len_max, err);
+    LF_TRY(lf_guesses_init(&s->guesses, seq->len_max, err));
+    if (seq->draft_free)
+        LF_TRY(lf_proposer_require_cost(env->cost, env->forward, env->pool, env->n_ctx, env, err));
+done:
     if (status != LF_OK) detach(self, seq);
     return status;
 }
 
-static void propose_one(lf_seq *seq)
+/* Chooses the windows that are free; the others' rows ride along. */
+static void plan_windows(jacobi *p, lf_seq *const *seqs, int n_seqs)
 {
-    state *s = seq->proposer_state;
-    lf_guesses_fill(&s->guesses, seq, seq->n_wanted);
-    memcpy(seq->candidates, seq->tokens.data + seq->tokens.len,
-           (size_t)seq->n_wanted * sizeof *seq->candidates);
-    seq->n_candidates = seq->n_wanted;
+    int n = 0, other_rows = 0;
+    for (int i = 0; i < n_seqs; i++) {
+        const state *s = seqs[i]->proposer_state;
+        if (seqs[i]->draft_free)
+            p->plan[n++] = (lf_window_seq){
+                .own = &s->counts, .len = (int)seqs[i]->tokens.len, .g_max = seqs[i]->n_wanted};
+        else
+            other_rows += 1 + seqs[i]->n_wanted;
+    }
+    if (n > 0) (void)lf_window_plan(p->env.cost, &p->counts, p->plan, n, other_rows, NULL);
 }
 
 static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
 {
-    (void)self;
-    for (int i = 0; i < n_seqs; i++) propose_one(seqs[i]);
+    jacobi *p = (jacobi *)(void *)self;
+    const lf_window_seq *planned = p->plan;
+    plan_windows(p, seqs, n_seqs);
+    for (int i = 0; i < n_seqs; i++) {
+        lf_seq *seq = seqs[i];
+        state *s = seq->proposer_state;
+        seq->n_candidates = seq->n_wanted;
+        if (seq->draft_free) seq->n_candidates = planned->g > 1 ? planned->g : 1, planned++;
+        lf_guesses_propose(&s->guesses, seq);
+    }
 }
 
 /* Guesses that came out as the picks stood right behind the right prefix in the state that the last pass made, so that state
@@ -66,9 +120,10 @@ static void count(lf_seq *seq, const state *s, const lf_verdict *v)
 /* Keeps the picks behind the first wrong guess. */
 static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 {
-    (void)self;
+    jacobi *p = (jacobi *)(void *)self;
     state *s = seq->proposer_state;
     const lf_guesses *g = &s->guesses;
+    lf_window_judge(&s->counts, &p->counts, seq->candidates, g->n, seq->n_candidates, v->picks, v->n_emitted);
     count(seq, s, v);
     /* `at` is where a position stood in the old window; its age is read before it is overwritten, since i < at */
     for (int i = 0, at = v->n_accepted + 1; at < v->n_picks; i++, at++)
@@ -77,7 +132,8 @@ static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 }
 
 const lf_proposer_ops lf_proposer_jacobi = {.name = "jacobi",
-                                            .wants_all_picks = true,
+                                            .open = open_jacobi,
+                                            .close = close_jacobi,
                                             .attach = attach,
                                             .detach = detach,
                                             .propose = propose,

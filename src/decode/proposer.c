@@ -19,6 +19,13 @@ const char *lf_proposer_name(int index)
     return index < 0 ? "none" : all[index]->name;
 }
 
+lf_status lf_proposer_require_cost(lf_cost *cost, lf_forward *forward, lf_kv_pool *pool, int n_ctx,
+                                   const lf_proposer_env *env, lf_error *err)
+{
+    if (lf_cost_is_known(cost)) return LF_OK;
+    return lf_cost_measure(cost, forward, pool, env->rows_max, n_ctx, env->profile_seconds, err);
+}
+
 lf_status lf_proposer_open(lf_proposer **out, int index, const lf_proposer_env *env, lf_error *err)
 {
     const lf_proposer_ops *ops = all[index];

@@ -41,16 +41,16 @@ typedef struct lf_proposer_env {
     int n_ctx, seqs_max;
     int rows_max;              /* of a pass whose rows all want logits; at least seqs_max */
     const lf_draft_env *draft; /* NULL: there is no smaller model */
-    /* of `auto`: */
+    /* of `auto`, and of `jacobi` where it chooses its window: */
     lf_kv_pool *pool;
     lf_cost *
-        cost; /* measured, unless it is known, when the proposer is opened, in profile_seconds at most; so is draft->cost */
+        cost; /* measured, unless it is known, when `auto` is opened or `jacobi` first needs it, in profile_seconds at most; so is
+                 draft->cost */
     double profile_seconds;
 } lf_proposer_env;
 
 typedef struct lf_proposer_ops {
     const char *name;
-    bool wants_all_picks; /* observe gets the picks after a rejected candidate, too */
     bool
         drafts; /* propose runs passes that write K/V behind the committed positions: the round reserves the slots before */
     /* NULL: a proposer has nothing of its own. */
@@ -92,6 +92,10 @@ int lf_proposer_find(const char *name);
 
 /* The name of an index; "none" for -1. */
 const char *lf_proposer_name(int index);
+
+/* Measures a cost of env that is not known, of passes over a forward with a cache like `pool`, in sequences of n_ctx positions. */
+lf_status lf_proposer_require_cost(lf_cost *cost, lf_forward *forward, lf_kv_pool *pool, int n_ctx,
+                                   const lf_proposer_env *env, lf_error *err);
 
 /* LF_EINVAL for `draft` without env->draft. */
 lf_status lf_proposer_open(lf_proposer **out, int index, const lf_proposer_env *env, lf_error *err);

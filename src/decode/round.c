@@ -161,11 +161,10 @@ static lf_verdict judge(lf_round *r, const part *p, int32_t *picks)
     lf_seq *seq = p->seq;
     int32_t *tokens = seq->tokens.data;
     const int n = (int)seq->tokens.len, n_candidates = seq->n_candidates;
-    const bool all = seq->proposer && seq->proposer->ops->wants_all_picks;
     lf_verdict v = {.picks = picks};
     memcpy(tokens + n, seq->candidates, (size_t)n_candidates * sizeof *tokens);
     bool right = true;
-    for (int j = 0; j <= n_candidates && (right || all); j++) {
+    for (int j = 0; j <= n_candidates && (right || seq->all_picks); j++) {
         picks[j] = lf_pick(r->picker, lf_forward_logits(r->forward, p->i_logits + j), tokens, n + j,
                            &seq->pick);
         v.n_picks++;

@@ -61,6 +61,8 @@ struct lf_seq {
     lf_proposer *proposer; /* NULL: plain decoding */
     void *proposer_state;  /* the proposer's, from attach to detach */
     int draft_max;         /* candidates of a round at most, 0 .. LF_DRAFT_MAX */
+    bool draft_free;       /* nobody asked for that many: `jacobi` has as many as pay (decode/window.h) */
+    bool all_picks;        /* observe gets the picks after a rejected candidate, too; the proposer's */
 
     /* the plan of the pass (decode/plan.h) */
     bool decodes; /* only the last token has no K/V yet */
@@ -106,7 +108,7 @@ static inline int lf_seq_n_pending(const lf_seq *seq)
 typedef struct lf_verdict {
     const int32_t
         *picks;     /* (n_picks) picks[j]: for the position of candidate j, after the candidates before it */
-    int n_picks;    /* n_candidates + 1 for proposers that want all picks, else n_accepted + 1 */
+    int n_picks;    /* n_candidates + 1 with all_picks, else n_accepted + 1 */
     int n_accepted; /* candidates 0 .. n_accepted - 1 equal their picks */
     int n_emitted;  /* tokens of the output: n_accepted + 1, or fewer when it ended with one of them */
 } lf_verdict;
