@@ -1,8 +1,10 @@
 /* Chooses for each sequence and round what to propose: a continuation that occurred before (ngram), a draft over a sparse view of
- * the cache (sparse) or by a smaller model (draft), or nothing; and how much. One of the two drafts in a round, for all sequences,
- * since they share its passes. What passes cost is measured (cost.h), how often each proposer is right is counted for each
- * sequence, and how many candidates an iteration of a Jacobi draft settles, for all together. */
+ * the cache (sparse), of some budget, or by a smaller model (draft), or nothing; and how much. One of the two drafts in a round, for
+ * all sequences, since they share its passes. What passes cost is measured (cost.h). How often candidates are right is counted
+ * (odds.h) by kind: copies by how long a text they continue, drafts by budget and model. Copies are judged in every round, whether
+ * they were verified or not. */
 #include "decode/guesses.h"
+#include "decode/odds.h"
 #include "decode/proposer.h"
 #include "decode/selection.h"
 
@@ -12,10 +14,8 @@
 
 typedef enum source { NGRAM, SPARSE, DRAFT, N_SOURCES, NOTHING = N_SOURCES } source;
 
-/* How often the candidates of a source were right, older rounds fading. */
-typedef struct record {
-    double right, judged;
-} record;
+/* Kinds of candidates. */
+enum { COPY_KINDS = 5, BUDGETS = COPY_KINDS, SMALLER_MODEL = BUDGETS + LF_BUDGETS, N_KINDS };
 
 /* What Jacobi drafts settled in how many passes, older ones fading. */
 typedef struct iterations {
@@ -24,10 +24,11 @@ typedef struct iterations {
 
 typedef struct state {
     void *of[N_SOURCES]; /* the sources' own states */
-    record records[N_SOURCES];
-    source last;                    /* whose candidates are being verified */
-    int32_t occurred[LF_DRAFT_MAX]; /* (n_occurred) what ngram proposes */
-    int n_occurred;
+    lf_odds odds[N_SOURCES];
+    source last;                    /* whose candidates are being verified, */
+    int kind;                       /* and of which kind they are */
+    int32_t occurred[LF_DRAFT_MAX]; /* (n_occurred) what ngram proposes, of this kind: */
+    int n_occurred, copy_kind;
 } state;
 
 typedef struct chooser {
@@ -36,6 +37,8 @@ typedef struct chooser {
     lf_cost *costs[N_SOURCES]; /* of the passes that SPARSE and DRAFT draft with; SPARSE: the target's */
     int draft_reach;           /* positions that a pass of the smaller model sees at most */
     iterations iterations;
+    lf_odds kinds[N_KINDS];
+    double rates[N_KINDS];             /* of being wrong, in this round */
     source drafter;                    /* who drafts in this round */
     lf_cost_seq *plan, *plan_of_other; /* (seqs_max) */
     lf_seq **subset;                   /* (seqs_max) */
@@ -43,17 +46,9 @@ typedef struct chooser {
     int *wanted;                       /* (seqs_max) n_wanted of the subset as the round set it */
 } chooser;
 
-static const double fading = 0.9;      /* of a record, with each round that judges it */
-static const double forgetting = 0.99; /* with each that does not: after a while a source is tried again */
-static const double prior[N_SOURCES] = {0.5, 0.75, 0.6}, prior_weight = 3.0;
+static const double fading = 0.9; /* of iterations, with each round */
 static const double prior_settled = 1.5,
                     prior_passes = 8.0; /* of Jacobi drafts: a pass settles 1.5 candidates */
-
-static double acceptance(const state *s, source from)
-{
-    const record *r = &s->records[from];
-    return (r->right + prior[from] * prior_weight) / (r->judged + prior_weight);
-}
 
 static void close_auto(lf_proposer *self)
 {
@@ -163,6 +158,48 @@ static void propose_from(const chooser *p, source from, int n)
     for (int i = 0; i < n; i++) p->subset[i]->proposer_state = p->states[i];
 }
 
+/* ---- odds ---- */
+
+/* How many wrong ones there are before any was seen. */
+static const double prior_of_copies[COPY_KINDS] = {0.6, 0.5, 0.35, 0.2, 0.1}, prior_of_drafts = 0.2,
+                    prior_of_smaller_model = 0.4;
+
+/* With the budget doubled there are so many wrong ones of what there were, until it is seen. */
+static const double rate_of_double_budget = 0.6;
+
+/* A copy that continues 2, 3, 4 to 7, 8 to 15 or more tokens. */
+static int kind_of_copy(int n_matched)
+{
+    return n_matched < 3 ? 0 : n_matched < 4 ? 1 : n_matched < 8 ? 2 : n_matched < 16 ? 3 : 4;
+}
+
+/* Rates of drafts over budgets that were not seen follow from those that were. */
+static void rate_budgets(chooser *p)
+{
+    lf_odds all = {0};
+    double places = 0.0;
+    for (int i = 0; i < LF_BUDGETS; i++) {
+        const lf_odds *kind = &p->kinds[BUDGETS + i];
+        all.wrong += kind->wrong;
+        all.expected += kind->expected;
+        places += kind->expected * i;
+    }
+    const double rate = lf_odds_rate(&all, prior_of_drafts),
+                 place = all.expected > 1.0 ? places / all.expected : 0.0;
+    for (int i = 0; i < LF_BUDGETS; i++) {
+        const double prior = fmin(rate * pow(rate_of_double_budget, i - place), 1.0);
+        p->rates[BUDGETS + i] = lf_odds_rate(&p->kinds[BUDGETS + i], prior);
+    }
+}
+
+static void rate_kinds(chooser *p)
+{
+    for (int i = 0; i < N_KINDS; i++) lf_odds_forget(&p->kinds[i]);
+    for (int i = 0; i < COPY_KINDS; i++) p->rates[i] = lf_odds_rate(&p->kinds[i], prior_of_copies[i]);
+    rate_budgets(p);
+    p->rates[SMALLER_MODEL] = lf_odds_rate(&p->kinds[SMALLER_MODEL], prior_of_smaller_model);
+}
+
 /* ---- choosing ---- */
 
 static void look_for_occurrences(const chooser *p, lf_seq *const *seqs, int n)
@@ -172,78 +209,71 @@ static void look_for_occurrences(const chooser *p, lf_seq *const *seqs, int n)
     for (int i = 0; i < n; i++) {
         state *s = seqs[i]->proposer_state;
         s->n_occurred = seqs[i]->n_candidates;
+        s->copy_kind = kind_of_copy(seqs[i]->n_matched);
         memcpy(s->occurred, seqs[i]->candidates, (size_t)s->n_occurred * sizeof *s->occurred);
     }
 }
 
-/* What `from` could draft for each sequence. */
+static void add_way(const chooser *p, lf_cost_seq *plan, const state *s, source from, int kind, int draft_len,
+                    int g_max)
+{
+    plan->ways[plan->n_ways++] = (lf_cost_way){
+        .acceptance = lf_odds_acceptance(p->rates[kind], lf_odds_factor(&s->odds[from])),
+        .draft_len = draft_len,
+        .g_max = g_max,
+        .kind = kind};
+}
+
+/* What the sequences could have verified if `from` is who drafts. */
 static void fill_plan(const chooser *p, lf_cost_seq *plan, source from, lf_seq *const *seqs, int n)
 {
     for (int i = 0; i < n; i++) {
         const state *s = seqs[i]->proposer_state;
-        const int len = (int)seqs[i]->tokens.len;
-        plan[i] = (lf_cost_seq){.acceptance = acceptance(s, from), .len = len, .g_max = seqs[i]->n_wanted};
+        const int len = (int)seqs[i]->tokens.len, g_max = seqs[i]->n_wanted;
+        plan[i].len = len;
+        plan[i].n_ways = 0;
+        if (s->n_occurred > 0) add_way(p, &plan[i], s, NGRAM, s->copy_kind, 0, s->n_occurred);
         if (from == SPARSE) {
-            plan[i].draft_len = lf_tile_choice_budget(s->of[SPARSE], len);
-            if (!lf_tile_choice_is_sparse(s->of[SPARSE], len - 1)) plan[i].g_max = 0;
+            int budgets[LF_BUDGETS], places[LF_BUDGETS];
+            const int n_budgets = lf_tile_choice_ladder(s->of[SPARSE], len, budgets, places);
+            for (int j = 0; j < n_budgets; j++)
+                add_way(p, &plan[i], s, SPARSE, BUDGETS + places[j], budgets[j], g_max);
         } else {
-            plan[i].draft_len = len < p->draft_reach ? len : p->draft_reach;
+            add_way(p, &plan[i], s, DRAFT, SMALLER_MODEL, len < p->draft_reach ? len : p->draft_reach, g_max);
         }
     }
 }
 
-/* Plans for who drafts best, in p->drafter and p->plan; returns the tokens per second expected. */
-static double plan_drafts(chooser *p, lf_seq *const *seqs, int n)
+/* Plans for who drafts best, in p->drafter and p->plan. */
+static void plan_round(chooser *p, lf_seq *const *seqs, int n)
 {
     p->drafter = SPARSE;
     fill_plan(p, p->plan, SPARSE, seqs, n);
     const double rate = lf_cost_plan(p->costs[SPARSE], p->costs[SPARSE], p->plan, n, 0);
-    if (!p->sources[DRAFT]) return rate;
+    if (!p->sources[DRAFT]) return;
     fill_plan(p, p->plan_of_other, DRAFT, seqs, n);
-    const double other = lf_cost_plan(p->costs[SPARSE], p->costs[DRAFT], p->plan_of_other, n, 0);
-    if (other <= rate) return rate;
+    if (lf_cost_plan(p->costs[SPARSE], p->costs[DRAFT], p->plan_of_other, n, 0) <= rate) return;
     lf_cost_seq *plan = p->plan;
     p->plan = p->plan_of_other;
     p->plan_of_other = plan;
     p->drafter = DRAFT;
-    return other;
 }
 
-/* How many candidates of a chance each are worth verifying at `rate` tokens a second, each after `draft` seconds of drafting; *worth
- * is what they bring beyond their seconds, in tokens. */
-static int count_worthy(const chooser *p, const lf_cost_seq *plan, double chance, double draft, int most,
-                        int rows, double rate, double *worth)
-{
-    int k = 0;
-    *worth = 0.0;
-    while (k < most) {
-        const double gain = pow(chance, k + 1) -
-                            rate *
-                                (draft + lf_cost_of_candidate(p->costs[SPARSE], rows + k, 1 + k, plan->len));
-        if (gain <= 0.0) break;
-        *worth += gain;
-        k++;
-    }
-    return k;
-}
-
-/* Decides between what occurred before and the g that was planned for drafting. */
-static void choose_source(const chooser *p, lf_seq *seq, const lf_cost_seq *plan, int rows, double rate)
+/* Begins to do what was planned: copies are candidates at once. */
+static void take_way(const chooser *p, lf_seq *seq, const lf_cost_seq *plan)
 {
     state *s = seq->proposer_state;
-    double copied, drafted;
-    const lf_cost *by = p->costs[p->drafter];
-    const double draft = by->draft * lf_cost_attend(by, 1) * plan->draft_len;
-    const int n_copied = count_worthy(p, plan, acceptance(s, NGRAM), 0.0, s->n_occurred, rows, rate, &copied);
-    (void)count_worthy(p, plan, plan->acceptance, draft, plan->g, rows, rate, &drafted);
     seq->n_candidates = 0;
     s->last = NOTHING;
-    if (n_copied > 0 && copied >= drafted) {
-        s->last = NGRAM;
-        seq->n_candidates = n_copied;
-        memcpy(seq->candidates, s->occurred, (size_t)n_copied * sizeof *seq->candidates);
-    } else if (plan->g > 0) {
-        s->last = p->drafter;
+    if (plan->g > 0) {
+        const lf_cost_way *way = &plan->ways[plan->way];
+        s->last = way->draft_len > 0 ? p->drafter : NGRAM;
+        s->kind = way->kind;
+        if (s->last == SPARSE) lf_tile_choice_set_budget(s->of[SPARSE], way->draft_len);
+    }
+    if (s->last == NGRAM) {
+        seq->n_candidates = plan->g;
+        memcpy(seq->candidates, s->occurred, (size_t)plan->g * sizeof *seq->candidates);
     }
     seq->step.proposer = s->last == NOTHING ? "none" : p->sources[s->last]->ops->name;
 }
@@ -301,33 +331,46 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n)
 {
     chooser *p = (chooser *)(void *)self;
     look_for_occurrences(p, seqs, n);
-    const double rate = plan_drafts(p, seqs, n);
-    for (int i = 0; i < n; i++) choose_source(p, seqs[i], &p->plan[i], n, rate);
+    rate_kinds(p);
+    plan_round(p, seqs, n);
+    for (int i = 0; i < n; i++) take_way(p, seqs[i], &p->plan[i]);
     draft(p, seqs, n);
 }
 
-static void judge(record *r, const lf_seq *seq, const lf_verdict *v)
+/* How many of the candidates (n) are what was picked. */
+static int count_right(const int32_t *candidates, int n, const int32_t *picks)
 {
-    r->right += v->n_accepted;
-    r->judged += v->n_accepted < seq->n_candidates ? v->n_accepted + 1 : v->n_accepted;
+    int i = 0;
+    while (i < n && candidates[i] == picks[i]) i++;
+    return i;
+}
+
+/* Judges candidates (n) by as many picks as are known. */
+static void judge_candidates(chooser *p, state *s, source from, int kind, const int32_t *candidates, int n,
+                             const lf_verdict *v)
+{
+    const int n_known = n < v->n_accepted + 1 ? n : v->n_accepted + 1,
+              n_right = count_right(candidates, n_known, v->picks);
+    if (n_known > 0)
+        lf_odds_judge(&p->kinds[kind], &s->odds[from], p->rates[kind],
+                      n_right < n_known ? n_right + 1 : n_right, n_right);
 }
 
 static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 {
-    const chooser *p = (chooser *)(void *)self;
+    chooser *p = (chooser *)(void *)self;
     state *s = seq->proposer_state;
+    judge_candidates(p, s, NGRAM, s->copy_kind, s->occurred, s->n_occurred, v);
+    if (s->last == p->drafter)
+        judge_candidates(p, s, s->last, s->kind, seq->candidates, seq->n_candidates, v);
     for (int i = 0; i < N_SOURCES; i++) {
-        if (!p->sources[i]) continue;
-        record *r = &s->records[i];
-        const bool judged = s->last == (source)i && seq->n_candidates > 0;
-        r->right *= judged ? fading : forgetting;
-        r->judged *= judged ? fading : forgetting;
-        if (judged) judge(r, seq, v);
+        if (!p->sources[i] || !p->sources[i]->ops->observe) continue;
         seq->proposer_state = s->of[i];
-        if (p->sources[i]->ops->observe) p->sources[i]->ops->observe(p->sources[i], seq, v);
+        p->sources[i]->ops->observe(p->sources[i], seq, v);
     }
     seq->proposer_state = s;
     s->last = NOTHING;
+    s->n_occurred = 0;
     lf_guesses_keep_rest(seq, v);
 }
 
