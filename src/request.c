@@ -491,6 +491,7 @@ static void collect_step_seqs(const lf_engine *e)
             *out++ = (lf_step_seq){.id = ((lf_request *)job->seq->cookie)->id,
                                    .rows = s->rows,
                                    .proposer = s->proposer,
+                                   .budget = s->budget,
                                    .proposed = s->proposed,
                                    .accepted = s->accepted,
                                    .emitted = s->emitted};

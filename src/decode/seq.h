@@ -39,6 +39,7 @@ typedef void lf_prompt_fn(void *cookie, lf_seq *seq, int i, const float *logits)
 typedef struct lf_seq_step {
     int rows;             /* in the pass: tokens without K/V, and candidates */
     const char *proposer; /* whose the candidates are: `auto` names the one that it chose */
+    int budget;           /* positions that they were drafted over; 0 unless they are of `sparse` */
     int proposed, accepted, emitted;
 } lf_seq_step;
 

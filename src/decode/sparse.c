@@ -136,6 +136,7 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
     for (int i = 0; i < n_seqs; i++) {
         const lf_tile_choice *c = seqs[i]->proposer_state;
         if (!is_sparse(seqs[i])) continue;
+        seqs[i]->step.budget = lf_tile_choice_budget(c, lf_kv_seq_len(seqs[i]->kv));
         p->lanes[n++] = (lf_draft_lane){
             .seq = seqs[i], .kv = seqs[i]->kv, .view = &c->view, .next = lf_kv_seq_len(seqs[i]->kv)};
     }
