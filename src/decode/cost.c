@@ -107,7 +107,8 @@ done:
 
 void lf_cost_reset(lf_cost *c)
 {
-    c->target = c->candidates = c->draft = c->draft_attend = 1.0;
+    c->target = c->candidates = c->draft = 1.0;
+    c->draft_attend = 2.0; /* the tiles of a sparse view lie apart */
 }
 
 bool lf_cost_is_known(const lf_cost *c)
@@ -152,10 +153,12 @@ void lf_cost_correct(double *factor, double expected, double *other_factor, doub
                      double seconds)
 {
     static const double weight = 0.2, least = 0.25, most = 4.0;
+    static const double surprise =
+        2.0; /* a pass that took longer than that says more of the machine's other work */
     const double part = *factor * expected, other = *other_factor * other_expected, sum = part + other;
     if (!(sum > 0.0)) return;
     /* the smallest relative changes of both that explain the error, in part (Kaczmarz) */
-    const double error = weight * (clamp(seconds, least * sum, most * sum) - sum) /
+    const double error = weight * (clamp(seconds, sum / surprise, sum * surprise) - sum) /
                          (part * part + other * other);
     *factor = clamp(*factor * (1.0 + error * part), least, most);
     *other_factor = clamp(*other_factor * (1.0 + error * other), least, most);
@@ -395,7 +398,7 @@ static int most_places(const lf_cost_seq *seqs, int n)
  * begins as if each sequence were alone with its candidates, where they cost least: if none pays then, none ever does. */
 double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows)
 {
-    enum { ROUNDS = 8 };
+    enum { PATIENCE = 3 };                 /* rounds that find nothing better */
     static const double worthwhile = 1.03; /* predictions are not better than that */
     plan p = {.c = c, .by = by, .seqs = seqs, .n = n, .rows = n + other_rows};
     p.n_places = most_places(seqs, n);
@@ -405,17 +408,17 @@ double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int 
     }
     for (int i = 0; i < p.n_places; i++) p.n_verifying[i] = p.n_drafting[i] = 1;
     const double plain = rate_of(&p);
-    double rate = plain;
     p.rate = plain;
-    for (int i = 0; i < ROUNDS && p.n_places > 0; i++) {
+    for (int left = PATIENCE; left > 0 && p.n_places > 0; left--) {
         choose(&p);
         count_places(&p);
-        rate = rate_of(&p);
+        const double rate = rate_of(&p);
+        if (rate > p.rate * 1.001) left = PATIENCE;
         if (rate > p.rate) {
             p.rate = rate;
             keep_best(&p);
         }
-        if (i == 0 && p.n_candidates == 0) break;
+        if (p.n_candidates == 0) break;
     }
     const bool pays = p.rate > plain * worthwhile;
     for (int i = 0; i < n; i++) {

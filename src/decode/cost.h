@@ -21,7 +21,7 @@ typedef struct lf_cost {
     int n_pass, n_attend;          /* points measured, at least 1 */
     double pass[LF_COST_POINTS];   /* seconds of 2^i rows that see nothing but each other */
     double attend[LF_COST_POINTS]; /* seconds for each position that 2^i rows of one sequence see */
-    /* How much longer it really takes: 1 at first. */
+    /* How much longer it really takes; supposed at first. */
     double target, candidates; /* target passes: with one row of each sequence; what candidates add to that */
     double draft, draft_attend; /* draft passes: the weights' part; attention */
 } lf_cost;

@@ -17,6 +17,8 @@ typedef struct lf_tile_choice {
     int32_t *tiles; /* (n_lists, view.n_selected) */
     bool has_lists; /* the view is of some choice */
     bool is_fresh;  /* mass is of a target pass that no choice has seen; set by who adds to it */
+    bool was_asked; /* for a view, since the last target pass */
+    int n_passes;   /* target passes since mass was added to */
     lf_view view;
 } lf_tile_choice;
 
