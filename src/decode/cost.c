@@ -152,12 +152,14 @@ static double clamp(double x, double least, double most)
 void lf_cost_correct(double *factor, double expected, double *other_factor, double other_expected,
                      double seconds)
 {
-    static const double weight = 0.2, least = 0.25, most = 4.0;
-    static const double surprise =
-        2.0; /* a pass that took longer than that says more of the machine's other work */
+    static const double least = 0.25, most = 4.0;
+    /* What else the machine does only ever adds: what took less than expected says more than what took longer, and what took twice
+     * as long says no more than that. */
+    static const double weight_below = 0.3, weight_above = 0.1, surprise = 2.0;
     const double part = *factor * expected, other = *other_factor * other_expected, sum = part + other;
     if (!(sum > 0.0)) return;
     /* the smallest relative changes of both that explain the error, in part (Kaczmarz) */
+    const double weight = seconds < sum ? weight_below : weight_above;
     const double error = weight * (clamp(seconds, sum / surprise, sum * surprise) - sum) /
                          (part * part + other * other);
     *factor = clamp(*factor * (1.0 + error * part), least, most);
