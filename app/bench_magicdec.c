@@ -151,8 +151,7 @@ static void make_settings(command *c, struct argp_state *state)
             app_usage_error(state, "--proposer draft: expected --draft-model PATH, too");
         if (proposer == LF_PROPOSER_AUTO) add_settings(c, state, proposer, LF_DRAFT_LIMIT);
         for (int g = 0; g < c->gs.n; g++)
-            if (c->gs.v[g] > 0 && proposer != LF_PROPOSER_AUTO)
-                add_settings(c, state, proposer, c->gs.v[g]);
+            if (c->gs.v[g] > 0 && proposer != LF_PROPOSER_AUTO) add_settings(c, state, proposer, c->gs.v[g]);
     }
 }
 

@@ -238,14 +238,18 @@ static double worth_of_candidate(const plan *p, const lf_cost_seq *s, const lf_c
 /* What a way is worth when as many of its candidates are taken as are best, *g of up to `most`. */
 static double worth_of_way(const plan *p, const lf_cost_seq *s, const lf_cost_way *w, int most, int *g)
 {
+    const double odds = w->acceptance / (1.0 - w->acceptance);
     double worth = 0.0, best = 0.0, chance = 1.0;
     *g = 0;
     for (int place = 0; place < most && place < w->g_max; place++) {
         chance *= w->acceptance;
         worth += worth_of_candidate(p, s, w, place, chance);
-        if (worth <= best) continue;
-        best = worth;
-        *g = place + 1;
+        if (worth > best) {
+            best = worth;
+            *g = place + 1;
+        } else if (worth + chance * odds <= best) { /* not even if all that follow cost nothing */
+            break;
+        }
     }
     return best;
 }
@@ -387,12 +391,21 @@ static void keep_best(plan *p)
     }
 }
 
-static int most_places(const lf_cost_seq *seqs, int n)
+/* Candidates of a way that can be worth anything: one that is right once in a hundred times never is. */
+static int count_candidates(const lf_cost_way *w)
+{
+    const double hopeful = log(0.01) / log(w->acceptance);
+    return hopeful < w->g_max ? (int)hopeful : w->g_max;
+}
+
+static int most_candidates(const lf_cost_seq *seqs, int n)
 {
     int most = 0;
     for (int i = 0; i < n; i++)
-        for (int w = 0; w < seqs[i].n_ways; w++)
-            if (seqs[i].ways[w].g_max > most) most = seqs[i].ways[w].g_max;
+        for (int w = 0; w < seqs[i].n_ways; w++) {
+            const int g = count_candidates(&seqs[i].ways[w]);
+            most = g > most ? g : most;
+        }
     return most;
 }
 
@@ -403,7 +416,7 @@ double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int 
     enum { PATIENCE = 3 };                 /* rounds that find nothing better */
     static const double worthwhile = 1.03; /* predictions are not better than that */
     plan p = {.c = c, .by = by, .seqs = seqs, .n = n, .rows = n + other_rows};
-    p.n_places = most_places(seqs, n);
+    p.n_places = most_candidates(seqs, n);
     for (int i = 0; i < n; i++) {
         seqs[i].way = seqs[i].best_way = -1;
         seqs[i].g = seqs[i].best_g = 0;

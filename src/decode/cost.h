@@ -49,10 +49,11 @@ double lf_cost_attend(const lf_cost *c, int rows);
 
 /* A source of candidates for a sequence. */
 typedef struct lf_cost_way {
-    double acceptance; /* chance that a candidate is right, given those before it are */
-    int draft_len;     /* positions that a draft pass sees; 0: candidates take no passes */
-    int g_max;         /* candidates at most, up to LF_DRAFT_MAX */
-    int kind;          /* the caller's */
+    double
+        acceptance; /* chance that a candidate is right, given those before it are: more than 0, less than 1 */
+    int draft_len;  /* positions that a draft pass sees; 0: candidates take no passes */
+    int g_max;      /* candidates at most, up to LF_DRAFT_MAX */
+    int kind;       /* the caller's */
 } lf_cost_way;
 
 enum { LF_COST_WAYS = 8 };
@@ -70,7 +71,6 @@ typedef struct lf_cost_seq {
     double spare_worth; /* and what it is worth in tokens */
     double worth;       /* of the first candidates up to some place, */
     double most;        /* and the most of that */
-    int most_g;
 } lf_cost_seq;
 
 /* Chooses the way and the g of each sequence (n) so that tokens per second are the most, where candidates are drafted by passes
