@@ -164,13 +164,21 @@ static void propose_from(const chooser *p, source from, int n)
 static const double prior_of_copies[COPY_KINDS] = {0.6, 0.5, 0.35, 0.2, 0.1}, prior_of_drafts = 0.2,
                     prior_of_smaller_model = 0.4;
 
-/* With the budget doubled there are so many wrong ones of what there were, until it is seen. */
-static const double rate_of_double_budget = 0.6;
+/* With the budget doubled, and halved, there are so many wrong ones of what there were, until it is seen: both are hoped for, so that
+ * what could be better is tried. Before anything is seen, a doubled one leaves so many. */
+static const double rate_of_double = 0.4, rate_of_half = 1.3, rate_at_first = 0.6;
 
 /* A copy that continues 2, 3, 4 to 7, 8 to 15 or more tokens. */
 static int kind_of_copy(int n_matched)
 {
     return n_matched < 3 ? 0 : n_matched < 4 ? 1 : n_matched < 8 ? 2 : n_matched < 16 ? 3 : 4;
+}
+
+/* What is supposed of a budget that is so many doublings from those that were seen. */
+static double supposed_rate(double rate, double doublings, bool is_seen)
+{
+    const double each = !is_seen ? rate_at_first : doublings > 0.0 ? rate_of_double : 1.0 / rate_of_half;
+    return fmin(rate * pow(each, doublings), 1.0);
 }
 
 /* Rates of drafts over budgets that were not seen follow from those that were. */
@@ -184,12 +192,10 @@ static void rate_budgets(chooser *p)
         all.expected += kind->expected;
         places += kind->expected * i;
     }
-    const double rate = lf_odds_rate(&all, prior_of_drafts),
-                 place = all.expected > 1.0 ? places / all.expected : 0.0;
-    for (int i = 0; i < LF_BUDGETS; i++) {
-        const double prior = fmin(rate * pow(rate_of_double_budget, i - place), 1.0);
-        p->rates[BUDGETS + i] = lf_odds_rate(&p->kinds[BUDGETS + i], prior);
-    }
+    const bool is_seen = all.expected > 1.0;
+    const double rate = lf_odds_rate(&all, prior_of_drafts), place = is_seen ? places / all.expected : 0.0;
+    for (int i = 0; i < LF_BUDGETS; i++)
+        p->rates[BUDGETS + i] = lf_odds_rate(&p->kinds[BUDGETS + i], supposed_rate(rate, i - place, is_seen));
 }
 
 static void rate_kinds(chooser *p)
