@@ -65,7 +65,7 @@ static const struct argp_option options[] = {
      "a smaller model with the same vocabulary, for draft; auto may use it, too", 0},
     {"draft-window", OPT_DRAFT_WINDOW, "N", 0,
      "how many of the last positions it sees; 0 (default): 512, or what it was made for", 0},
-    {"g", OPT_G, "LIST", 0, "candidates of a round at most; for auto the most of the list (default: 6)", 0},
+    {"g", OPT_G, "LIST", 0, "candidates of a round at most; auto chooses its own (default: 6)", 0},
     {"sweep", OPT_SWEEP, NULL, 0,
      "other defaults: ngram, sparse with every selection, budgets of 64 to 2048, 1 to 12 candidates; and auto",
      0},
@@ -145,16 +145,13 @@ static void add_settings(command *c, struct argp_state *state, int proposer, int
 /* Every combination that makes a difference: no candidates at all is plain decoding, and auto chooses its own. */
 static void make_settings(command *c, struct argp_state *state)
 {
-    int g_most = 0;
-    for (int i = 0; i < c->gs.n; i++)
-        if (c->gs.v[i] > g_most) g_most = c->gs.v[i];
     for (int p = 0; p < c->proposers.n; p++) {
         const int proposer = find_proposer(state, c->proposers.v[p]);
         if (proposer == LF_PROPOSER_DRAFT && !c->bench.draft_path)
             app_usage_error(state, "--proposer draft: expected --draft-model PATH, too");
+        if (proposer == LF_PROPOSER_AUTO) add_settings(c, state, proposer, LF_DRAFT_LIMIT);
         for (int g = 0; g < c->gs.n; g++)
-            if (c->gs.v[g] > 0 && (proposer != LF_PROPOSER_AUTO || c->gs.v[g] == g_most))
-                add_settings(c, state, proposer, c->gs.v[g]);
+            if (c->gs.v[g] > 0 && proposer != LF_PROPOSER_AUTO) add_settings(c, state, proposer, c->gs.v[g]);
     }
 }
 

@@ -23,8 +23,10 @@ void app_write_trace(FILE *trace, int i_step, const lf_step_info *s)
     for (int i = 0; i < s->n_requests; i++) {
         const lf_step_seq *q = &s->seqs[i];
         (void)fprintf(
-            trace, "%s{\"id\":%lld,\"rows\":%d,\"proposer\":\"%s\",\"g\":%d,\"accepted\":%d,\"emitted\":%d}",
-            i ? "," : "", (long long)q->id, q->rows, q->proposer, q->proposed, q->accepted, q->emitted);
+            trace,
+            "%s{\"id\":%lld,\"rows\":%d,\"proposer\":\"%s\",\"budget\":%d,\"g\":%d,\"accepted\":%d,\"emitted\":%d}",
+            i ? "," : "", (long long)q->id, q->rows, q->proposer, q->budget, q->proposed, q->accepted,
+            q->emitted);
     }
     (void)fprintf(trace, "],\"preempted\":[");
     for (int i = 0; i < s->preempted; i++) {

@@ -360,6 +360,7 @@ typedef struct lf_step_seq {
     int64_t id;           /* of lf_request_id */
     int rows;             /* in the pass: of the prompt, or the last token and the candidates */
     const char *proposer; /* whose candidates it had: "auto" gives the one that it chose, or "none" */
+    int budget;           /* positions that "sparse" drafted over; 0: another proposer */
     int proposed, accepted, emitted;
 } lf_step_seq;
 

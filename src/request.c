@@ -502,6 +502,7 @@ static void collect_step_seqs(const lf_engine *e)
             *out++ = (lf_step_seq){.id = job->id,
                                    .rows = s->rows,
                                    .proposer = s->proposer,
+                                   .budget = s->budget,
                                    .proposed = s->proposed,
                                    .accepted = s->accepted,
                                    .emitted = s->emitted};

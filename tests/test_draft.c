@@ -607,7 +607,9 @@ static void test_what_went_on_otherwise_is_read_again(void **state)
 /* What passes are said to take: 1 row, and 2 rows or any more for as much again. */
 static lf_cost cost_of(double one_row, double two_rows)
 {
-    return (lf_cost){.n_pass = 2, .n_attend = 1, .pass = {one_row, two_rows}, .target = 1.0, .draft = 1.0};
+    lf_cost c = {.n_pass = 2, .n_attend = 1, .pass = {one_row, two_rows}};
+    lf_cost_reset(&c);
+    return c;
 }
 
 static lf_request_result run_auto(lf_engine *e, lf_cost target, lf_cost draft)

@@ -202,6 +202,33 @@ static void test_ties(void **state)
     lf_tile_choice_free(&f.c);
 }
 
+/* Budgets of the ladder, up and down, without a target pass between: each has its own lists of the heaviest tiles, in the room that was
+ * taken at first; and the same budget again changes nothing. */
+static void test_budgets_are_changed(void **state)
+{
+    (void)state;
+    static const int budgets[] = {128, 512, 256, 128, 256};
+    static const lf_selection kinds[] = {LF_SELECT_WINDOW, LF_SELECT_SNAP, LF_SELECT_VERIFY};
+    for (int k = 0; k < 3; k++) {
+        fixture f;
+        open_choice(&f, kinds[k], 0);
+        if (f.c.mass) add_mass(&f);
+        for (int i = 0; i < 5; i++) {
+            lf_tile_choice_set_budget(&f.c, budgets[i]);
+            assert_int_equal(lf_tile_choice_budget(&f.c, 2000), budgets[i]);
+            float *mass = f.c.mass ? copy_mass(&f) : NULL;
+            assert_true(choose(&f, 2000));
+            check_view(&f, 2000);
+            if (mass) check_heaviest(&f, mass);
+            free(mass);
+            lf_tile_choice_set_budget(&f.c, budgets[i]);
+            assert_false(choose(&f, 2001));
+            check_view(&f, 2001);
+        }
+        lf_tile_choice_free(&f.c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_a_heavy_tile_is_chosen),
         cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_budgets_are_changed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

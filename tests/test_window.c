@@ -34,7 +34,8 @@ static double uniform(uint64_t *rng, double from, double to)
 /* Rows that cost `share` of a pass each. */
 static lf_cost machine(double share)
 {
-    lf_cost c = {.n_pass = LF_COST_POINTS, .n_attend = 1, .target = 1.0, .draft = 1.0};
+    lf_cost c = {.n_pass = LF_COST_POINTS, .n_attend = 1};
+    lf_cost_reset(&c);
     for (int i = 0; i < LF_COST_POINTS; i++) c.pass[i] = 1e-3 * (1 + share * ((1 << i) - 1));
     return c;
 }

@@ -1,9 +1,11 @@
 /* Chooses for each sequence and round what to propose: a continuation that occurred before (ngram), a draft over a sparse view of
- * the cache (sparse) or by a smaller model (draft), the picks behind the last wrong guess (jacobi), or nothing; and how much. One of the two drafts in a round, for all sequences,
- * since they share its passes. What passes cost is measured (cost.h), how often each proposer is right is counted for each
- * sequence, and how many candidates an iteration of a Jacobi draft settles, for all together. */
+ * the cache (sparse), of some budget, or by a smaller model (draft), the picks behind the last wrong guess (jacobi), or nothing; and
+ * how much. One of the two drafts in a round, for all sequences, since they share its passes. What passes cost is measured (cost.h).
+ * How often candidates are right is counted (odds.h) by kind: copies by how long a text they continue, drafts by budget and model;
+ * Jacobi guesses by their place (window.h). Copies are judged in every round, whether they were verified or not. */
 #include "decode/auto_jacobi.h"
 #include "decode/guesses.h"
+#include "decode/odds.h"
 #include "decode/proposer.h"
 #include "decode/selection.h"
 
@@ -14,10 +16,8 @@
 /* JACOBI has no proposer of its own: its guesses are those where Jacobi drafts begin. */
 typedef enum source { NGRAM, SPARSE, DRAFT, N_SOURCES, JACOBI = N_SOURCES, NOTHING } source;
 
-/* How often the candidates of a source were right, older rounds fading. */
-typedef struct record {
-    double right, judged;
-} record;
+/* Kinds of candidates. */
+enum { COPY_KINDS = 5, BUDGETS = COPY_KINDS, SMALLER_MODEL = BUDGETS + LF_BUDGETS, N_KINDS };
 
 /* What Jacobi drafts settled in how many passes, older ones fading. */
 typedef struct iterations {
@@ -26,10 +26,11 @@ typedef struct iterations {
 
 typedef struct state {
     void *of[N_SOURCES]; /* the sources' own states */
-    record records[N_SOURCES];
-    source last;                    /* whose candidates are being verified */
-    int32_t occurred[LF_DRAFT_MAX]; /* (n_occurred) what ngram proposes */
-    int n_occurred;
+    lf_odds odds[N_SOURCES];
+    source last;                    /* whose candidates are being verified, */
+    int kind;                       /* and of which kind they are */
+    int32_t occurred[LF_DRAFT_MAX]; /* (n_occurred) what ngram proposes, of this kind: */
+    int n_occurred, copy_kind;
     lf_auto_jacobi_seq jacobi;
 } state;
 
@@ -40,6 +41,8 @@ typedef struct chooser {
     int draft_reach;           /* positions that a pass of the smaller model sees at most */
     iterations iterations;
     lf_auto_jacobi jacobi;
+    lf_odds kinds[N_KINDS];
+    double rates[N_KINDS];             /* of being wrong, in this round */
     source drafter;                    /* who drafts in this round */
     lf_cost_seq *plan, *plan_of_other; /* (seqs_max) */
     lf_seq **subset;                   /* (seqs_max) */
@@ -47,17 +50,9 @@ typedef struct chooser {
     int *wanted;                       /* (seqs_max) n_wanted of the subset as the round set it */
 } chooser;
 
-static const double fading = 0.9;      /* of a record, with each round that judges it */
-static const double forgetting = 0.99; /* with each that does not: after a while a source is tried again */
-static const double prior[N_SOURCES] = {0.5, 0.75, 0.6}, prior_weight = 3.0;
+static const double fading = 0.9; /* of iterations, with each round */
 static const double prior_settled = 1.5,
                     prior_passes = 8.0; /* of Jacobi drafts: a pass settles 1.5 candidates */
-
-static double acceptance(const state *s, source from)
-{
-    const record *r = &s->records[from];
-    return (r->right + prior[from] * prior_weight) / (r->judged + prior_weight);
-}
 
 static void close_auto(lf_proposer *self)
 {
@@ -162,6 +157,54 @@ static void propose_from(const chooser *p, source from, int n)
     for (int i = 0; i < n; i++) p->subset[i]->proposer_state = p->states[i];
 }
 
+/* ---- odds ---- */
+
+/* How many wrong ones there are before any was seen. */
+static const double prior_of_copies[COPY_KINDS] = {0.6, 0.5, 0.35, 0.2, 0.1}, prior_of_drafts = 0.2,
+                    prior_of_smaller_model = 0.4;
+
+/* With the budget doubled, and halved, there are so many wrong ones of what there were, until it is seen: both are hoped for, so that
+ * what could be better is tried. Before anything is seen, a doubled one leaves so many. */
+static const double rate_of_double = 0.4, rate_of_half = 1.3, rate_at_first = 0.6;
+
+/* A copy that continues 2, 3, 4 to 7, 8 to 15 or more tokens. */
+static int kind_of_copy(int n_matched)
+{
+    return n_matched < 3 ? 0 : n_matched < 4 ? 1 : n_matched < 8 ? 2 : n_matched < 16 ? 3 : 4;
+}
+
+/* What is supposed of a budget that is so many doublings from those that were seen. */
+static double supposed_rate(double rate, double doublings, bool is_seen)
+{
+    const double each = !is_seen ? rate_at_first : doublings > 0.0 ? rate_of_double : 1.0 / rate_of_half;
+    return fmin(rate * pow(each, doublings), 1.0);
+}
+
+/* Rates of drafts over budgets that were not seen follow from those that were. */
+static void rate_budgets(chooser *p)
+{
+    lf_odds all = {0};
+    double places = 0.0;
+    for (int i = 0; i < LF_BUDGETS; i++) {
+        const lf_odds *kind = &p->kinds[BUDGETS + i];
+        all.wrong += kind->wrong;
+        all.expected += kind->expected;
+        places += kind->expected * i;
+    }
+    const bool is_seen = all.expected > 1.0;
+    const double rate = lf_odds_rate(&all, prior_of_drafts), place = is_seen ? places / all.expected : 0.0;
+    for (int i = 0; i < LF_BUDGETS; i++)
+        p->rates[BUDGETS + i] = lf_odds_rate(&p->kinds[BUDGETS + i], supposed_rate(rate, i - place, is_seen));
+}
+
+static void rate_kinds(chooser *p)
+{
+    for (int i = 0; i < N_KINDS; i++) lf_odds_forget(&p->kinds[i]);
+    for (int i = 0; i < COPY_KINDS; i++) p->rates[i] = lf_odds_rate(&p->kinds[i], prior_of_copies[i]);
+    rate_budgets(p);
+    p->rates[SMALLER_MODEL] = lf_odds_rate(&p->kinds[SMALLER_MODEL], prior_of_smaller_model);
+}
+
 /* ---- choosing ---- */
 
 static void look_for_occurrences(const chooser *p, lf_seq *const *seqs, int n)
@@ -171,22 +214,37 @@ static void look_for_occurrences(const chooser *p, lf_seq *const *seqs, int n)
     for (int i = 0; i < n; i++) {
         state *s = seqs[i]->proposer_state;
         s->n_occurred = seqs[i]->n_candidates;
+        s->copy_kind = kind_of_copy(seqs[i]->n_matched);
         memcpy(s->occurred, seqs[i]->candidates, (size_t)s->n_occurred * sizeof *s->occurred);
     }
 }
 
-/* What `from` could draft for each sequence. */
+static void add_way(const chooser *p, lf_cost_seq *plan, const state *s, source from, int kind, int draft_len,
+                    int g_max)
+{
+    plan->ways[plan->n_ways++] = (lf_cost_way){
+        .acceptance = lf_odds_acceptance(p->rates[kind], lf_odds_factor(&s->odds[from])),
+        .draft_len = draft_len,
+        .g_max = g_max,
+        .kind = kind};
+}
+
+/* What the sequences could have verified if `from` is who drafts. */
 static void fill_plan(const chooser *p, lf_cost_seq *plan, source from, lf_seq *const *seqs, int n)
 {
     for (int i = 0; i < n; i++) {
         const state *s = seqs[i]->proposer_state;
-        const int len = (int)seqs[i]->tokens.len;
-        plan[i] = (lf_cost_seq){.acceptance = acceptance(s, from), .len = len, .g_max = seqs[i]->n_wanted};
+        const int len = (int)seqs[i]->tokens.len, g_max = seqs[i]->n_wanted;
+        plan[i].len = len;
+        plan[i].n_ways = 0;
+        if (s->n_occurred > 0) add_way(p, &plan[i], s, NGRAM, s->copy_kind, 0, s->n_occurred);
         if (from == SPARSE) {
-            plan[i].draft_len = lf_tile_choice_budget(s->of[SPARSE], len);
-            if (!lf_tile_choice_is_sparse(s->of[SPARSE], len - 1)) plan[i].g_max = 0;
+            int budgets[LF_BUDGETS], places[LF_BUDGETS];
+            const int n_budgets = lf_tile_choice_ladder(s->of[SPARSE], len, budgets, places);
+            for (int j = 0; j < n_budgets; j++)
+                add_way(p, &plan[i], s, SPARSE, BUDGETS + places[j], budgets[j], g_max);
         } else {
-            plan[i].draft_len = len < p->draft_reach ? len : p->draft_reach;
+            add_way(p, &plan[i], s, DRAFT, SMALLER_MODEL, len < p->draft_reach ? len : p->draft_reach, g_max);
         }
     }
 }
@@ -208,22 +266,22 @@ static double plan_drafts(chooser *p, lf_seq *const *seqs, int n)
     return other;
 }
 
-/* How many candidates of a chance each are worth verifying at `rate` tokens a second, each after `draft` seconds of drafting; *worth
- * is what they bring beyond their seconds, in tokens. */
-static int count_worthy(const chooser *p, const lf_cost_seq *plan, double chance, double draft, int most,
-                        int rows, double rate, double *worth)
+/* Plans windows of guesses, too, and leaves each sequence (n) whichever of its two plans is worth more. */
+static void plan_round(chooser *p, lf_seq *const *seqs, int n)
 {
-    int k = 0;
-    *worth = 0.0;
-    while (k < most) {
-        const double gain = pow(chance, k + 1) -
-                            rate *
-                                (draft + lf_cost_of_candidate(p->costs[SPARSE], rows + k, 1 + k, plan->len));
-        if (gain <= 0.0) break;
-        *worth += gain;
-        k++;
+    for (int i = 0; i < n; i++) p->jacobi.seqs[i] = &((state *)seqs[i]->proposer_state)->jacobi;
+    const double drafting = plan_drafts(p, seqs, n), guessing = lf_auto_jacobi_plan(&p->jacobi, seqs, n),
+                 rate = drafting > guessing ? drafting : guessing;
+    for (int i = 0; i < n; i++) {
+        lf_window_seq *window = &p->jacobi.plan[i];
+        const double guessed = lf_window_worth(p->jacobi.cost, window, n, rate);
+        seqs[i]->all_picks = guessed >
+                             0.0; /* whoever proposes: what is picked behind a wrong candidate is a guess */
+        if (guessed > lf_cost_worth(p->costs[SPARSE], p->costs[p->drafter], &p->plan[i], n, rate))
+            p->plan[i].g = 0;
+        else
+            window->g = 0;
     }
-    return k;
 }
 
 static const char *name_of(const chooser *p, source from)
@@ -231,31 +289,25 @@ static const char *name_of(const chooser *p, source from)
     return from == NOTHING ? "none" : from == JACOBI ? lf_proposer_jacobi.name : p->sources[from]->ops->name;
 }
 
-/* Decides between what occurred before, the g that was planned for drafting, and the window of guesses that was planned. */
-static void choose_source(const chooser *p, lf_seq *seq, const lf_cost_seq *plan, const lf_window_seq *window,
-                          int rows, double rate)
+/* Begins to do what was planned: copies are candidates at once. */
+static void take_way(const chooser *p, lf_seq *seq, const lf_cost_seq *plan, const lf_window_seq *window)
 {
     state *s = seq->proposer_state;
-    double copied, drafted;
-    const lf_cost *by = p->costs[p->drafter];
-    const double draft = by->draft * lf_cost_attend(by, 1) * plan->draft_len;
-    const int n_copied = count_worthy(p, plan, acceptance(s, NGRAM), 0.0, s->n_occurred, rows, rate, &copied);
-    (void)count_worthy(p, plan, plan->acceptance, draft, plan->g, rows, rate, &drafted);
-    const double guessed = lf_window_worth(p->jacobi.cost, window, rows, rate);
     seq->n_candidates = 0;
-    seq->all_picks = guessed >
-                     0.0; /* whoever proposes: what is picked behind a wrong candidate is the next guess */
     s->last = NOTHING;
-    if (guessed > copied && guessed > drafted) {
+    if (window->g > 0) {
         s->last = JACOBI;
         seq->n_candidates = window->g;
         lf_guesses_propose(seq->guesses, seq);
-    } else if (n_copied > 0 && copied >= drafted) {
-        s->last = NGRAM;
-        seq->n_candidates = n_copied;
-        memcpy(seq->candidates, s->occurred, (size_t)n_copied * sizeof *seq->candidates);
     } else if (plan->g > 0) {
-        s->last = p->drafter;
+        const lf_cost_way *way = &plan->ways[plan->way];
+        s->last = way->draft_len > 0 ? p->drafter : NGRAM;
+        s->kind = way->kind;
+        if (s->last == SPARSE) lf_tile_choice_set_budget(s->of[SPARSE], way->draft_len);
+    }
+    if (s->last == NGRAM) {
+        seq->n_candidates = plan->g;
+        memcpy(seq->candidates, s->occurred, (size_t)plan->g * sizeof *seq->candidates);
     }
     seq->step.proposer = name_of(p, s->last);
 }
@@ -323,38 +375,49 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n)
 {
     chooser *p = (chooser *)(void *)self;
     look_for_occurrences(p, seqs, n);
-    for (int i = 0; i < n; i++) p->jacobi.seqs[i] = &((state *)seqs[i]->proposer_state)->jacobi;
-    const double drafting = plan_drafts(p, seqs, n), guessing = lf_auto_jacobi_plan(&p->jacobi, seqs, n),
-                 rate = drafting > guessing ? drafting : guessing;
-    for (int i = 0; i < n; i++) choose_source(p, seqs[i], &p->plan[i], &p->jacobi.plan[i], n, rate);
+    rate_kinds(p);
+    plan_round(p, seqs, n);
+    for (int i = 0; i < n; i++) take_way(p, seqs[i], &p->plan[i], &p->jacobi.plan[i]);
     try_guesses(p, seqs, n);
     draft(p, seqs, n);
 }
 
-static void judge(record *r, const lf_seq *seq, const lf_verdict *v)
+/* How many of the candidates (n) are what was picked. */
+static int count_right(const int32_t *candidates, int n, const int32_t *picks)
 {
-    r->right += v->n_accepted;
-    r->judged += v->n_accepted < seq->n_candidates ? v->n_accepted + 1 : v->n_accepted;
+    int i = 0;
+    while (i < n && candidates[i] == picks[i]) i++;
+    return i;
+}
+
+/* Judges candidates (n) by as many picks as are known. */
+static void judge_candidates(chooser *p, state *s, source from, int kind, const int32_t *candidates, int n,
+                             const lf_verdict *v)
+{
+    const int n_known = n < v->n_accepted + 1 ? n : v->n_accepted + 1,
+              n_right = count_right(candidates, n_known, v->picks);
+    if (n_known > 0)
+        lf_odds_judge(&p->kinds[kind], &s->odds[from], p->rates[kind],
+                      n_right < n_known ? n_right + 1 : n_right, n_right);
 }
 
 static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 {
     chooser *p = (chooser *)(void *)self;
     state *s = seq->proposer_state;
+    judge_candidates(p, s, NGRAM, s->copy_kind, s->occurred, s->n_occurred, v);
+    if (s->last == p->drafter)
+        judge_candidates(p, s, s->last, s->kind, seq->candidates, seq->n_candidates, v);
     for (int i = 0; i < N_SOURCES; i++) {
-        if (!p->sources[i]) continue;
-        record *r = &s->records[i];
-        const bool judged = s->last == (source)i && seq->n_candidates > 0;
-        r->right *= judged ? fading : forgetting;
-        r->judged *= judged ? fading : forgetting;
-        if (judged) judge(r, seq, v);
+        if (!p->sources[i] || !p->sources[i]->ops->observe) continue;
         seq->proposer_state = s->of[i];
-        if (p->sources[i]->ops->observe) p->sources[i]->ops->observe(p->sources[i], seq, v);
+        p->sources[i]->ops->observe(p->sources[i], seq, v);
     }
     seq->proposer_state = s;
     lf_auto_jacobi_observe(&p->jacobi, &s->jacobi, seq, v, s->last == JACOBI,
                            s->last == SPARSE || s->last == DRAFT);
     s->last = NOTHING;
+    s->n_occurred = 0;
 }
 
 const lf_proposer_ops lf_proposer_auto = {.name = "auto",

@@ -7,7 +7,13 @@
 
 /* ---- measuring ---- */
 
-enum { DEPTH = 2048, REPEATS = 3, ROWS_MAX = 1 << (LF_COST_POINTS - 1) };
+enum {
+    BYTES = 192 << 20, /* of K and V that a pass reads: more than a cache holds, */
+    DEPTH_MIN = 512,
+    DEPTH_MAX = 8192, /* in so many positions */
+    SWEEPS = 4,
+    ROWS_MAX = 1 << (LF_COST_POINTS - 1)
+};
 
 typedef struct measuring {
     lf_forward *forward;
@@ -16,63 +22,93 @@ typedef struct measuring {
     int64_t end_ns;
 } measuring;
 
-/* The least seconds of some passes over n rows behind the committed positions of the sequence. */
+/* The seconds of a pass over n rows behind the committed positions of the sequence. */
 static double time_pass(measuring *m, int n)
 {
-    double least = INFINITY;
     for (int i = 0; i < n; i++)
         m->rows[i] = (lf_row){
             .seq = m->seq, .token = 0, .pos = lf_kv_seq_len(m->seq) + i, .wants_logits = true};
-    for (int i = 0; i < REPEATS; i++) {
-        const int64_t start = lf_clock_ns();
-        lf_forward_run(m->forward, m->rows, n);
-        least = fmin(least, (double)(lf_clock_ns() - start) * 1e-9);
-        if (lf_clock_ns() > m->end_ns) break;
-    }
-    return least;
+    const int64_t start = lf_clock_ns();
+    lf_forward_run(m->forward, m->rows, n);
+    return (double)(lf_clock_ns() - start) * 1e-9;
 }
 
-/* Points of doubling rows, as far as rows_max and the time allow; returns how many. */
+/* Points of doubling rows, as far as rows_max and the time allow; returns how many. Whatever else runs on the machine only ever adds:
+ * so the least of several sweeps counts, and no point may cost more than one of more rows. */
 static int measure_points(measuring *m, double points[LF_COST_POINTS], int rows_max)
 {
     int n = 0;
-    while (n < LF_COST_POINTS && 1 << n <= rows_max && (n == 0 || lf_clock_ns() < m->end_ns)) {
-        points[n] = time_pass(m, 1 << n);
-        n++;
-    }
+    for (int sweep = 0; sweep < SWEEPS; sweep++)
+        for (int i = 0; i < LF_COST_POINTS && 1 << i <= rows_max; i++) {
+            if (n > 0 && lf_clock_ns() > m->end_ns) break;
+            const double seconds = time_pass(m, 1 << i);
+            points[i] = i < n ? fmin(points[i], seconds) : seconds;
+            n = i < n ? n : i + 1;
+        }
+    for (int i = n - 2; i >= 0; i--) points[i] = fmin(points[i], points[i + 1]);
     return n;
+}
+
+/* Writes the slots of the first n positions: what was never written has no memory of its own, and would be read from the caches. */
+static void touch(const lf_kv_seq *seq, const lf_kv_shape *shape, int n)
+{
+    for (int i = 0; i < shape->n_layers; i++)
+        for (int h = 0; h < shape->n_kv_heads; h++)
+            for (int t = 0; t < (n + LF_TILE_POS - 1) / LF_TILE_POS; t++)
+                memset(lf_kv_seq_tile(seq, i, h, t), 0, shape->layout.tile_bytes);
+}
+
+/* Positions that a pass is measured over, besides its rows. */
+static int choose_depth(const lf_kv_shape *shape, int n_ctx, int rows)
+{
+    const size_t each = (size_t)shape->n_layers * (size_t)shape->n_kv_heads * shape->layout.tile_bytes /
+                        LF_TILE_POS;
+    const int most = n_ctx - rows < DEPTH_MAX ? n_ctx - rows : DEPTH_MAX;
+    const size_t n = BYTES / (each ? each : 1);
+    if (n >= (size_t)most) return most;
+    return n > DEPTH_MIN ? (int)n : DEPTH_MIN < most ? DEPTH_MIN : most;
 }
 
 lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, int rows_max, int n_ctx,
                           double seconds_max, lf_error *err)
 {
     lf_status status = LF_OK;
-    measuring m = {.forward = forward, .end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9)};
-    const int rows = rows_max < n_ctx / 2 ? rows_max : n_ctx / 2;
-    const int depth = n_ctx - rows < DEPTH ? n_ctx - rows : DEPTH;
+    const lf_kv_shape *shape = lf_kv_pool_shape(pool);
+    measuring m = {.forward = forward};
+    const int rows = rows_max < n_ctx / 2 ? rows_max : n_ctx / 2, depth = choose_depth(shape, n_ctx, rows);
     const int n_pages = (depth + rows + LF_PAGE_POS - 1) / LF_PAGE_POS;
     lf_kv_pool *own = NULL;
-    *out = (lf_cost){.target = 1.0, .draft = 1.0};
+    *out = (lf_cost){0};
+    lf_cost_reset(out);
     if (n_ctx == 1) { /* no candidate fits the context: there is nothing to choose */
         out->n_pass = out->n_attend = 1;
         out->pass[0] = seconds_max;
         return LF_OK;
     }
-    if (lf_kv_pool_n_free(pool) < n_pages)
-        LF_TRY(lf_kv_pool_create(&own, lf_kv_pool_shape(pool), n_pages, err));
+    if (lf_kv_pool_n_free(pool) < n_pages) LF_TRY(lf_kv_pool_create(&own, shape, n_pages, err));
     LF_TRY(lf_kv_seq_open(&m.seq, own ? own : pool, n_ctx, err));
     LF_TRY(lf_kv_seq_reserve(m.seq, depth + rows, err));
+    touch(m.seq, shape, depth + rows);
     (void)time_pass(&m, 1); /* wakes everything up */
+    m.end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9);
     out->n_pass = measure_points(&m, out->pass, rows);
     lf_kv_seq_commit(m.seq, depth); /* whatever lies there: time does not depend on it */
-    m.end_ns += (int64_t)(seconds_max * 0.5e9);
+    m.end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9);
     out->n_attend = measure_points(&m, out->attend, rows);
-    for (int i = 0; i < out->n_attend; i++)
+    for (int i = out->n_attend - 1; i >= 0; i--) {
         out->attend[i] = fmax(out->attend[i] - lf_cost_pass(out, 1 << i), 0.0) / depth;
+        if (i < out->n_attend - 1) out->attend[i] = fmin(out->attend[i], out->attend[i + 1]);
+    }
 done:
     lf_kv_seq_close(m.seq);
     lf_kv_pool_free(own);
     return status;
+}
+
+void lf_cost_reset(lf_cost *c)
+{
+    c->target = c->candidates = c->draft = 1.0;
+    c->draft_attend = 2.0; /* the tiles of a sparse view lie apart */
 }
 
 bool lf_cost_is_known(const lf_cost *c)
@@ -104,118 +140,320 @@ double lf_cost_attend(const lf_cost *c, int rows)
 
 double lf_cost_of_candidate(const lf_cost *c, int rows, int own, int len)
 {
-    return c->target * (lf_cost_pass(c, rows + 1) - lf_cost_pass(c, rows) +
-                        (lf_cost_attend(c, own + 1) - lf_cost_attend(c, own)) * len);
+    return c->candidates * (lf_cost_pass(c, rows + 1) - lf_cost_pass(c, rows) +
+                            (lf_cost_attend(c, own + 1) - lf_cost_attend(c, own)) * len);
 }
 
-void lf_cost_correct(double *factor, double expected, double seconds)
+static double clamp(double x, double least, double most)
 {
-    static const double weight = 0.1, least = 0.25, most = 4.0;
-    if (expected <= 0.0) return;
-    const double seen = fmin(fmax(seconds / expected, least), most);
-    *factor += weight * (seen - *factor);
+    return fmin(fmax(x, least), most);
+}
+
+void lf_cost_correct(double *factor, double expected, double *other_factor, double other_expected,
+                     double seconds)
+{
+    static const double least = 0.25, most = 4.0;
+    /* What else the machine does only ever adds: what took less than expected says more than what took longer, and what took twice
+     * as long says no more than that. */
+    static const double weight_below = 0.3, weight_above = 0.1, surprise = 2.0;
+    const double part = *factor * expected, other = *other_factor * other_expected, sum = part + other;
+    if (!(sum > 0.0)) return;
+    /* the smallest relative changes of both that explain the error, in part (Kaczmarz) */
+    const double weight = seconds < sum ? weight_below : weight_above;
+    const double error = weight * (clamp(seconds, sum / surprise, sum * surprise) - sum) /
+                         (part * part + other * other);
+    *factor = clamp(*factor * (1.0 + error * part), least, most);
+    *other_factor = clamp(*other_factor * (1.0 + error * other), least, most);
 }
 
 /* ---- planning ---- */
 
-/* Adds a candidate wherever that is worth more than `rate` tokens a second, place by place: the chance that it is right against the
- * seconds that it and its row of a draft pass take, and all of a place together against what that pass takes anyway. */
-static void choose(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows, double rate)
+typedef struct plan {
+    const lf_cost *c, *by;
+    lf_cost_seq *seqs; /* (n) */
+    int n, rows;       /* of the verify pass without candidates */
+    double rate;       /* what a second is worth, in tokens */
+    /* How many sequences have a candidate at a place and how many draft it, as far as known: what a row costs depends on it. */
+    int n_verifying[LF_DRAFT_MAX], n_drafting[LF_DRAFT_MAX];
+    /* The seconds of a candidate at a place: of its row; for each position of its sequence; of its row of a draft pass. */
+    double row[LF_DRAFT_MAX], attend[LF_DRAFT_MAX], draft_row[LF_DRAFT_MAX];
+    double draft_idle; /* of a draft pass, whatever rows it has, */
+    double draft_pos;  /* and for each position that a row of it sees */
+    int n_places, n_candidates;
+} plan;
+
+static bool drafts(const lf_cost_seq *s)
 {
-    int rows = n + other_rows;
-    for (int i = 0; i < n; i++) seqs[i].g = 0;
-    for (int place = 1;; place++) {
-        double gain = 0.0;
-        int n_here = 0;
-        for (int i = 0; i < n; i++) {
-            lf_cost_seq *s = &seqs[i];
-            if (s->g != place - 1 || s->g_max < place) continue;
-            const double row = lf_cost_pass(by, n_here + 2) - lf_cost_pass(by, n_here + 1);
-            const double draft = by->draft * (lf_cost_attend(by, 1) * s->draft_len + row);
-            const double worth = pow(s->acceptance, place) -
-                                 rate * (draft + lf_cost_of_candidate(c, rows + n_here, place, s->len));
-            if (worth <= 0.0) continue;
-            gain += worth;
-            s->g = place;
-            n_here++;
-        }
-        /* the first row has paid for itself, too: what is left of a draft pass is what no row makes more of */
-        if (n_here > 0 && gain > rate * by->draft * (2 * lf_cost_pass(by, 1) - lf_cost_pass(by, 2))) {
-            rows += n_here;
-            continue;
-        }
-        for (int i = 0; i < n; i++)
-            if (seqs[i].g == place) seqs[i].g = place - 1;
-        return;
+    return s->way >= 0 && s->ways[s->way].draft_len > 0;
+}
+
+static void set_prices(plan *p)
+{
+    const lf_cost *c = p->c, *by = p->by;
+    int rows = p->rows;
+    p->draft_pos = by->draft_attend * lf_cost_attend(by, 1);
+    p->draft_idle = by->draft * fmax(2 * lf_cost_pass(by, 1) - lf_cost_pass(by, 2), 0.0);
+    for (int i = 0; i < p->n_places; i++) {
+        const int n = p->n_verifying[i], n_drafting = p->n_drafting[i];
+        p->row[i] = c->candidates * (lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows)) / n;
+        p->attend[i] = c->candidates * (lf_cost_attend(c, i + 2) - lf_cost_attend(c, i + 1));
+        p->draft_row[i] = (by->draft * lf_cost_pass(by, n_drafting) - p->draft_idle) / n_drafting;
+        rows += n;
     }
 }
 
-static int most_candidates(const lf_cost_seq *seqs, int n)
+/* The half way from what was assumed to what came out, at least 1: all at once would turn back and forth. */
+static int half_way(int from, int to)
+{
+    const int n = (from + to + (to > from)) / 2;
+    return n > 1 ? n : 1;
+}
+
+static void count_places(plan *p)
+{
+    int n_verifying[LF_DRAFT_MAX] = {0}, n_drafting[LF_DRAFT_MAX] = {0};
+    p->n_candidates = 0;
+    for (int i = 0; i < p->n; i++) {
+        p->n_candidates += p->seqs[i].g;
+        for (int place = 0; place < p->seqs[i].g; place++) {
+            n_verifying[place]++;
+            n_drafting[place] += drafts(&p->seqs[i]);
+        }
+    }
+    for (int i = 0; i < p->n_places; i++) {
+        p->n_verifying[i] = half_way(p->n_verifying[i], n_verifying[i]);
+        p->n_drafting[i] = half_way(p->n_drafting[i], n_drafting[i]);
+    }
+}
+
+/* What the candidate at a place (from 0) brings beyond its seconds, in tokens, where `chance` is that of being right. */
+static double worth_of_candidate(const plan *p, const lf_cost_seq *s, const lf_cost_way *w, int place,
+                                 double chance)
+{
+    double seconds = p->row[place] + p->attend[place] * s->len;
+    if (w->draft_len > 0) seconds += p->draft_row[place] + p->draft_pos * w->draft_len;
+    return chance - p->rate * seconds;
+}
+
+/* What a way is worth when as many of its candidates are taken as are best, *g of up to `most`. */
+static double worth_of_way(const plan *p, const lf_cost_seq *s, const lf_cost_way *w, int most, int *g)
+{
+    const double odds = w->acceptance / (1.0 - w->acceptance);
+    double worth = 0.0, best = 0.0, chance = 1.0;
+    *g = 0;
+    for (int place = 0; place < most && place < w->g_max; place++) {
+        chance *= w->acceptance;
+        worth += worth_of_candidate(p, s, w, place, chance);
+        if (worth > best) {
+            best = worth;
+            *g = place + 1;
+        } else if (worth + chance * odds <= best) { /* not even if all that follow cost nothing */
+            break;
+        }
+    }
+    return best;
+}
+
+/* The best way of a sequence by itself, and the best one without passes. */
+static void choose_way(const plan *p, lf_cost_seq *s)
+{
+    double best = 0.0;
+    s->way = s->spare_way = -1;
+    s->g = s->spare_g = 0;
+    s->spare_worth = 0.0;
+    for (int i = 0; i < s->n_ways; i++) {
+        int g;
+        const double worth = worth_of_way(p, s, &s->ways[i], p->n_places, &g);
+        if (worth > best) {
+            best = worth;
+            s->way = i;
+            s->g = g;
+        }
+        if (s->ways[i].draft_len == 0 && worth > s->spare_worth) {
+            s->spare_worth = worth;
+            s->spare_way = i;
+            s->spare_g = g;
+        }
+    }
+}
+
+/* How many draft passes are worth their seconds to all who draft together. */
+static int count_passes(const plan *p)
+{
+    double best = 0.0, total = 0.0; /* tokens beyond what the spare ways are worth */
+    int n_passes = 0, n_left = 1;
+    for (int i = 0; i < p->n; i++) {
+        lf_cost_seq *s = &p->seqs[i];
+        s->worth = 0.0;
+        s->most = s->spare_worth;
+    }
+    for (int place = 0; n_left > 0 && place < p->n_places; place++) {
+        n_left = 0;
+        for (int i = 0; i < p->n; i++) {
+            lf_cost_seq *s = &p->seqs[i];
+            if (!drafts(s) || s->g <= place) continue;
+            const lf_cost_way *w = &s->ways[s->way];
+            s->worth += worth_of_candidate(p, s, w, place, pow(w->acceptance, place + 1));
+            if (s->worth > s->most) {
+                total += s->worth - s->most;
+                s->most = s->worth;
+            }
+            n_left++;
+        }
+        total -= n_left > 0 ? p->rate * p->draft_idle : 0.0;
+        if (total <= best) continue;
+        best = total;
+        n_passes = place + 1;
+    }
+    return n_passes;
+}
+
+/* Chooses what is best where a second is worth `rate` tokens. */
+static void choose(plan *p)
+{
+    set_prices(p);
+    for (int i = 0; i < p->n; i++) choose_way(p, &p->seqs[i]);
+    const int n_passes = count_passes(p);
+    for (int i = 0; i < p->n; i++) {
+        lf_cost_seq *s = &p->seqs[i];
+        if (!drafts(s)) continue;
+        if (worth_of_way(p, s, &s->ways[s->way], n_passes, &s->g) > s->spare_worth) continue;
+        s->way = s->spare_way;
+        s->g = s->spare_g;
+    }
+}
+
+static int most_drafted(const lf_cost_seq *seqs, int n)
 {
     int g = 0;
-    for (int i = 0; i < n; i++) g = seqs[i].g > g ? seqs[i].g : g;
+    for (int i = 0; i < n; i++)
+        if (drafts(&seqs[i]) && seqs[i].g > g) g = seqs[i].g;
     return g;
 }
 
 double lf_cost_of_draft(const lf_cost *by, const lf_cost_seq *seqs, int n)
 {
-    const int g_most = most_candidates(seqs, n);
-    double seconds = 0.0;
-    for (int i = 0; i < n; i++) seconds += seqs[i].g * lf_cost_attend(by, 1) * seqs[i].draft_len;
+    const int g_most = most_drafted(seqs, n);
+    double positions = 0.0, passes = 0.0;
+    for (int i = 0; i < n; i++)
+        if (drafts(&seqs[i])) positions += seqs[i].g * (double)seqs[i].ways[seqs[i].way].draft_len;
     for (int place = 1; place <= g_most; place++) {
         int n_here = 0;
-        for (int i = 0; i < n; i++) n_here += seqs[i].g >= place;
-        seconds += lf_cost_pass(by, n_here);
+        for (int i = 0; i < n; i++) n_here += drafts(&seqs[i]) && seqs[i].g >= place;
+        passes += lf_cost_pass(by, n_here);
     }
-    return by->draft * seconds;
+    return by->draft * passes + by->draft_attend * lf_cost_attend(by, 1) * positions;
 }
 
 double lf_cost_of_jacobi_draft(const lf_cost *by, const lf_cost_seq *seqs, int n, double tokens_per_pass)
 {
-    const int g_most = most_candidates(seqs, n);
-    double seconds = 0.0;
+    const int g_most = most_drafted(seqs, n);
+    double attend = 0.0, passes = 0.0;
     for (double settled = 0.0; settled < g_most; settled += tokens_per_pass) {
         int rows = 0;
         for (int i = 0; i < n; i++) {
+            if (!drafts(&seqs[i])) continue;
             const int own = (int)ceil(fmax(seqs[i].g - settled, 0.0));
-            seconds += lf_cost_attend(by, own) * seqs[i].draft_len;
+            attend += lf_cost_attend(by, own) * seqs[i].ways[seqs[i].way].draft_len;
             rows += own;
         }
-        seconds += lf_cost_pass(by, rows);
+        passes += lf_cost_pass(by, rows);
     }
-    return by->draft * seconds;
+    return by->draft * passes + by->draft_attend * attend;
 }
 
-/* Tokens per second of the g that the sequences have. */
-static double rate_of(const lf_cost *c, const lf_cost *by, const lf_cost_seq *seqs, int n, int other_rows)
+/* Tokens per second of what the sequences have. */
+static double rate_of(const plan *p)
 {
-    double tokens = 0.0, attend = 0.0;
-    int rows = other_rows;
-    for (int i = 0; i < n; i++) {
-        for (int j = 0; j <= seqs[i].g; j++) tokens += pow(seqs[i].acceptance, j);
-        rows += 1 + seqs[i].g;
-        attend += lf_cost_attend(c, 1 + seqs[i].g) * seqs[i].len;
+    const lf_cost *c = p->c;
+    double tokens = 0.0, attend = 0.0, more = 0.0;
+    int rows = p->rows;
+    for (int i = 0; i < p->n; i++) {
+        const lf_cost_seq *s = &p->seqs[i];
+        const double each = lf_cost_attend(c, 1);
+        double chance = 1.0;
+        tokens += 1.0;
+        for (int j = 0; j < s->g; j++) tokens += chance *= s->ways[s->way].acceptance;
+        rows += s->g;
+        attend += each * s->len;
+        more += (lf_cost_attend(c, 1 + s->g) - each) * s->len;
     }
-    return tokens / (c->target * (lf_cost_pass(c, rows) + attend) + lf_cost_of_draft(by, seqs, n));
+    const double plain = lf_cost_pass(c, p->rows);
+    return tokens / (c->target * (plain + attend) + c->candidates * (lf_cost_pass(c, rows) - plain + more) +
+                     lf_cost_of_draft(p->by, p->seqs, p->n));
 }
 
-/* Dinkelbach's method for the largest ratio of tokens to seconds: what is best at a rate gives a better rate, until none does. */
+static void keep_best(plan *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        p->seqs[i].best_way = p->seqs[i].way;
+        p->seqs[i].best_g = p->seqs[i].g;
+    }
+}
+
+/* Candidates of a way that can be worth anything: one that is right once in a hundred times never is. */
+static int count_candidates(const lf_cost_way *w)
+{
+    const double hopeful = log(0.01) / log(w->acceptance);
+    return hopeful < w->g_max ? (int)hopeful : w->g_max;
+}
+
+static int most_candidates(const lf_cost_seq *seqs, int n)
+{
+    int most = 0;
+    for (int i = 0; i < n; i++)
+        for (int w = 0; w < seqs[i].n_ways; w++) {
+            const int g = count_candidates(&seqs[i].ways[w]);
+            most = g > most ? g : most;
+        }
+    return most;
+}
+
+/* Dinkelbach's method for the largest ratio of tokens to seconds: what is best at a rate gives a better rate, until none does. It
+ * begins as if each sequence were alone with its candidates, where they cost least: if none pays then, none ever does. */
 double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows)
 {
-    enum { ROUNDS = 5 };
+    enum { PATIENCE = 3 };                 /* rounds that find nothing better */
     static const double worthwhile = 1.03; /* predictions are not better than that */
-    for (int i = 0; i < n; i++) seqs[i].g = 0;
-    const double plain = rate_of(c, by, seqs, n, other_rows);
-    double rate = plain;
-    for (int i = 0; i < ROUNDS; i++) {
-        choose(c, by, seqs, n, other_rows, rate);
-        const double better = rate_of(c, by, seqs, n, other_rows);
-        if (better <= rate * 1.001) break;
-        rate = better;
+    plan p = {.c = c, .by = by, .seqs = seqs, .n = n, .rows = n + other_rows};
+    p.n_places = most_candidates(seqs, n);
+    for (int i = 0; i < n; i++) {
+        seqs[i].way = seqs[i].best_way = -1;
+        seqs[i].g = seqs[i].best_g = 0;
     }
-    choose(c, by, seqs, n, other_rows, rate);
-    rate = rate_of(c, by, seqs, n, other_rows);
-    if (rate >= plain * worthwhile) return rate;
-    for (int i = 0; i < n; i++) seqs[i].g = 0;
-    return plain;
+    for (int i = 0; i < p.n_places; i++) p.n_verifying[i] = p.n_drafting[i] = 1;
+    const double plain = rate_of(&p);
+    p.rate = plain;
+    for (int left = PATIENCE; left > 0 && p.n_places > 0; left--) {
+        choose(&p);
+        count_places(&p);
+        const double rate = rate_of(&p);
+        if (rate > p.rate * 1.001) left = PATIENCE;
+        if (rate > p.rate) {
+            p.rate = rate;
+            keep_best(&p);
+        }
+        if (p.n_candidates == 0) break;
+    }
+    const bool pays = p.rate > plain * worthwhile;
+    for (int i = 0; i < n; i++) {
+        seqs[i].way = pays ? seqs[i].best_way : -1;
+        seqs[i].g = pays ? seqs[i].best_g : 0;
+    }
+    return pays ? p.rate : plain;
+}
+
+double lf_cost_worth(const lf_cost *c, const lf_cost *by, const lf_cost_seq *s, int n, double rate)
+{
+    if (s->g == 0) return 0.0;
+    const lf_cost_way *w = &s->ways[s->way];
+    const double draft = w->draft_len == 0 ? 0.0
+                                           : by->draft * lf_cost_pass(by, n) / n +
+                                                 by->draft_attend * lf_cost_attend(by, 1) * w->draft_len;
+    double worth = 0.0, chance = 1.0;
+    for (int i = 0; i < s->g; i++) {
+        chance *= w->acceptance;
+        worth += chance - rate * (draft + lf_cost_of_candidate(c, n + i, 1 + i, s->len));
+    }
+    return worth;
 }

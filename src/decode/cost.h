@@ -5,12 +5,14 @@
  *
  *   seconds = pass(rows) + sum over sequences of attend(its rows) * positions it sees
  *
- * Both functions are measured at start-up, in a second or two, and corrected by what passes really take. */
+ * Both functions are measured at start-up, in a second or two, and corrected by what passes really take: in two parts, since what a
+ * pass takes anyway and what candidates add to it are slowed down by different things. Attention of one row waits for memory, that
+ * of several computes. */
 #ifndef LF_DECODE_COST_H
 #define LF_DECODE_COST_H
 
 #include "base/mem.h"
-#include "kv/kv.h"
+#include "decode/seq.h"
 #include "model/forward.h"
 
 enum { LF_COST_POINTS = 9 }; /* 1, 2, 4, ... 256 rows */
@@ -19,7 +21,9 @@ typedef struct lf_cost {
     int n_pass, n_attend;          /* points measured, at least 1 */
     double pass[LF_COST_POINTS];   /* seconds of 2^i rows that see nothing but each other */
     double attend[LF_COST_POINTS]; /* seconds for each position that 2^i rows of one sequence see */
-    double target, draft;          /* how much longer passes really take: 1 at first */
+    /* How much longer it really takes; supposed at first. */
+    double target, candidates; /* target passes: with one row of each sequence; what candidates add to that */
+    double draft, draft_attend; /* draft passes: the weights' part; attention */
 } lf_cost;
 
 /* Measures both on the forward, for passes of up to rows_max rows that all want logits, with a sequence of up to n_ctx positions: in
@@ -31,6 +35,9 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
 /* Whether it was measured, or read; a zeroed cost is not. */
 bool lf_cost_is_known(const lf_cost *c);
 
+/* Takes all corrections back. */
+void lf_cost_reset(lf_cost *c);
+
 /* The measured points as lines of text, and the way back, uncorrected. Writing: false without memory. Reading: returns what follows
  * in the text; NULL, and *out as it was, when it does not begin with what was written so. */
 bool lf_cost_write(const lf_cost *c, lf_bytes *out);
@@ -40,29 +47,52 @@ const char *lf_cost_read(lf_cost *out, const char *text);
 double lf_cost_pass(const lf_cost *c, int rows);
 double lf_cost_attend(const lf_cost *c, int rows);
 
-/* A sequence that could have candidates drafted. */
+/* A source of candidates for a sequence. */
+typedef struct lf_cost_way {
+    double
+        acceptance; /* chance that a candidate is right, given those before it are: more than 0, less than 1 */
+    int draft_len;  /* positions that a draft pass sees; 0: candidates take no passes */
+    int g_max;      /* candidates at most, up to LF_DRAFT_MAX */
+    int kind;       /* the caller's */
+} lf_cost_way;
+
+enum { LF_COST_WAYS = 8 };
+
+/* A sequence, what it could have verified, and what it should. */
 typedef struct lf_cost_seq {
-    double acceptance; /* chance that a candidate is right, given those before it are */
-    int len;           /* positions */
-    int draft_len;     /* positions that a draft pass sees */
-    int g_max;         /* candidates at most */
-    int g;             /* out: candidates worth drafting */
+    int len; /* positions */
+    int n_ways;
+    lf_cost_way ways[LF_COST_WAYS];
+    int way, g; /* out: the way to take, -1 for none, and how many of its candidates */
+    /* of lf_cost_plan: */
+    int best_way, best_g; /* the best plan so far */
+    int spare_way;        /* the best one without passes, or -1, */
+    int spare_g;
+    double spare_worth; /* and what it is worth in tokens */
+    double worth;       /* of the first candidates up to some place, */
+    double most;        /* and the most of that */
 } lf_cost_seq;
 
-/* Chooses the g of each sequence (n) so that tokens per second are the most, where candidates are drafted by passes for all
- * sequences together, one for each place. `by` is the cost of what drafts: c for the target itself. other_rows ride in the verify
- * pass in any case. Returns the tokens per second expected. */
+/* Chooses the way and the g of each sequence (n) so that tokens per second are the most, where candidates are drafted by passes
+ * for all sequences together, one for each place. `by` is the cost of what drafts: c for the target itself. other_rows ride in the
+ * verify pass in any case. Returns the tokens per second expected. */
 double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows);
 
-/* The seconds of drafting the g of each sequence (n): by single passes, one for each place; or by Jacobi iterations that settle so
- * many candidates in a pass (decode/drafting.h). */
+/* What the planned candidates of one of n sequences bring beyond their seconds, in tokens, at `rate` tokens a second: rows of the target
+ * pass, and of draft passes that all n share. */
+double lf_cost_worth(const lf_cost *c, const lf_cost *by, const lf_cost_seq *s, int n, double rate);
+
+/* The seconds of drafting the g of those sequences (n) whose way takes passes: by single ones, one for each place; or by Jacobi
+ * iterations that settle so many candidates in a pass (decode/drafting.h). */
 double lf_cost_of_draft(const lf_cost *by, const lf_cost_seq *seqs, int n);
 double lf_cost_of_jacobi_draft(const lf_cost *by, const lf_cost_seq *seqs, int n, double tokens_per_pass);
 
 /* What verifying one more candidate of a sequence costs in seconds, at `rows` rows of the pass and `own` of the sequence. */
 double lf_cost_of_candidate(const lf_cost *c, int rows, int own, int len);
 
-/* Takes in what a pass took, of which `expected` was predicted without correction. */
-void lf_cost_correct(double *factor, double expected, double seconds);
+/* Takes in what a pass took, of whose two parts so many seconds were predicted without correction: the part that made up more of
+ * the prediction takes more of the blame. */
+void lf_cost_correct(double *factor, double expected, double *other_factor, double other_expected,
+                     double seconds);
 
 #endif

@@ -35,7 +35,8 @@ static const char *read_points(double points[LF_COST_POINTS], int *n, const char
 
 const char *lf_cost_read(lf_cost *out, const char *text)
 {
-    lf_cost c = {.target = 1.0, .draft = 1.0};
+    lf_cost c = {0};
+    lf_cost_reset(&c);
     text = read_points(c.pass, &c.n_pass, text, "pass");
     if (text) text = read_points(c.attend, &c.n_attend, text, "attend");
     if (!text || !(c.pass[0] > 0.0)) return NULL;

@@ -74,10 +74,10 @@ static int take_picks(const lf_drafter *d, lf_draft_lane *lane, int i_logits)
     return n;
 }
 
-/* What the last pass took by the cost's tables. */
-static double expected_seconds(const lf_drafter *d)
+/* What the last pass's attention took by the cost's tables. */
+static double expected_attention(const lf_drafter *d)
 {
-    double seconds = lf_cost_pass(d->cost, d->n_rows);
+    double seconds = 0.0;
     for (int begin = 0, end; begin < d->n_rows; begin = end) {
         const lf_row *row = &d->rows[begin];
         for (end = begin + 1; end < d->n_rows && d->rows[end].seq == row->seq; end++) {
@@ -104,14 +104,19 @@ static bool draft_pass(lf_drafter *d, lf_draft_lane *lanes, int n_lanes)
 void lf_draft(lf_drafter *d, lf_draft_lane *lanes, int n_lanes, int64_t start_ns)
 {
     const bool measured = d->cost && lf_cost_is_known(d->cost);
-    double expected = 0.0;
+    double pass = 0.0, attend = 0.0;
     for (int i = 0; i < n_lanes; i++) {
         lf_seq *seq = lanes[i].seq;
         seq->n_candidates = 0;
         lanes[i].n_wanted = seq->n_wanted;
         if (seq->drafting == LF_DRAFTING_JACOBI) lf_guesses_fill(seq->guesses, seq, seq->n_wanted);
     }
-    while (draft_pass(d, lanes, n_lanes))
-        if (measured) expected += expected_seconds(d);
-    if (measured) lf_cost_correct(&d->cost->draft, expected, (double)(lf_clock_ns() - start_ns) * 1e-9);
+    while (draft_pass(d, lanes, n_lanes)) {
+        if (!measured) continue;
+        pass += lf_cost_pass(d->cost, d->n_rows);
+        attend += expected_attention(d);
+    }
+    if (measured)
+        lf_cost_correct(&d->cost->draft, pass, &d->cost->draft_attend, attend,
+                        (double)(lf_clock_ns() - start_ns) * 1e-9);
 }

@@ -28,7 +28,7 @@ typedef struct lf_draft_lane {
 
 typedef struct lf_drafter {
     lf_forward *forward;
-    lf_cost *cost; /* once it is measured, lf_draft corrects its factor `draft`; or NULL */
+    lf_cost *cost; /* once it is measured, lf_draft corrects its factors of draft passes; or NULL */
     lf_picker *picker;
     lf_row *rows; /* (rows_max) */
     int rows_max, n_rows;

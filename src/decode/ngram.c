@@ -48,6 +48,15 @@ static void copy_candidates(lf_seq *seq, const int32_t *text, int n_text, int fr
     }
 }
 
+/* How far a match goes back: the index knows of LF_NGRAM_MAX tokens at most. */
+static int extend_match(const int32_t *text, int from, const int32_t *ids, int n, int matched)
+{
+    while (matched < LF_MATCH_MAX && matched < from && matched < n &&
+           text[from - matched - 1] == ids[n - matched - 1])
+        matched++;
+    return matched;
+}
+
 static void propose_one(lf_seq *seq)
 {
     state *s = seq->proposer_state;
@@ -61,10 +70,13 @@ static void propose_one(lf_seq *seq)
     /* right after the prompt the prediction is expected from its start, whatever the prompt ends with */
     if (seq->n_prediction > 0 && n == seq->n_prompt + 1 && ids[n - 1] == seq->prediction[0])
         predicted = 1, n_predicted = n;
-    if (predicted >= 0 && n_predicted >= n_own)
+    if (predicted >= 0 && n_predicted >= n_own) {
+        seq->n_matched = extend_match(seq->prediction, predicted, ids, n, n_predicted);
         copy_candidates(seq, seq->prediction, seq->n_prediction, predicted, false);
-    else if (own >= 0)
+    } else if (own >= 0) {
+        seq->n_matched = extend_match(ids, own, ids, n, n_own);
         copy_candidates(seq, ids, n, own, true);
+    }
 }
 
 static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)

@@ -238,12 +238,16 @@ void lf_round_correct_cost(lf_round *r, lf_cost *cost)
 /* Lets the cost know what a pass over the parts took. */
 static void correct_cost(const lf_round *r, double seconds)
 {
-    double expected = lf_cost_pass(r->cost, r->n_rows);
+    lf_cost *c = r->cost;
+    const double each = lf_cost_attend(c, 1);
+    double plain = lf_cost_pass(c, r->n_parts), more = lf_cost_pass(c, r->n_rows) - plain;
     for (int i = 0; i < r->n_parts; i++) {
         const lf_seq *seq = r->parts[i].seq;
-        expected += lf_cost_attend(r->cost, 1 + seq->n_candidates) * (double)seq->tokens.len;
+        const double len = (double)seq->tokens.len;
+        plain += each * len;
+        more += (lf_cost_attend(c, 1 + seq->n_candidates) - each) * len;
     }
-    lf_cost_correct(&r->cost->target, expected, seconds);
+    lf_cost_correct(&c->target, plain, &c->candidates, more, seconds);
 }
 
 lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)

@@ -8,6 +8,8 @@ enum {
     SINK_TILES = 1, /* 16 positions: StreamingLLM finds 4 to be enough */
     BUDGET_MIN = 256,
     BUDGET_SHARE = 16,   /* a sixteenth of the sequence */
+    BUDGET_LEAST = 128,  /* of the ladder: twice as much at each place, */
+    BUDGET_MOST = 512,   /* up to this, then a share of the sequence */
     RECENT_SHARE = 4,    /* of the budget that is not the sink, a quarter is recent tiles */
     RECENT_TILES_MIN = 3 /* with the tile that is being written */
 };
@@ -33,8 +35,10 @@ lf_status lf_tile_choice_init(lf_tile_choice *c, lf_selection kind, int budget, 
     *c = (lf_tile_choice){.kind = kind,
                           .n_lists = n_lists,
                           .stride = (n_ctx + LF_TILE_POS - 1) / LF_TILE_POS,
-                          .budget = budget};
+                          .budget = budget,
+                          .is_given = budget > 0};
     c->selected_max = budget_tiles(c, n_ctx);
+    if (!c->is_given) c->selected_max = max_int(c->selected_max, BUDGET_MOST / LF_TILE_POS);
     const size_t tiles = (size_t)n_lists * (size_t)c->selected_max,
                  mass = (size_t)n_lists * (size_t)c->stride;
     c->tiles = malloc(tiles * sizeof *c->tiles);
@@ -54,6 +58,34 @@ void lf_tile_choice_free(lf_tile_choice *c)
 int lf_tile_choice_budget(const lf_tile_choice *c, int len)
 {
     return budget_tiles(c, len) * LF_TILE_POS;
+}
+
+int lf_tile_choice_ladder(const lf_tile_choice *c, int len, int budgets[LF_BUDGETS], int places[LF_BUDGETS])
+{
+    int n = 0;
+    if (c->is_given) {
+        budgets[0] = c->budget;
+        places[0] = LF_BUDGETS - 1;
+        return lf_tile_choice_is_sparse(c, len - 1);
+    }
+    for (int budget = BUDGET_LEAST; budget <= BUDGET_MOST && 2 * budget <= len; budget *= 2) {
+        budgets[n] = budget;
+        places[n] = n;
+        n++;
+    }
+    if (len / BUDGET_SHARE > BUDGET_MOST) {
+        budgets[n] = len / BUDGET_SHARE / LF_TILE_POS * LF_TILE_POS;
+        places[n] = LF_BUDGETS - 1;
+        n++;
+    }
+    return n;
+}
+
+void lf_tile_choice_set_budget(lf_tile_choice *c, int budget)
+{
+    c->has_lists = c->has_lists && budget == c->budget;
+    c->budget = budget;
+    assert(budget_tiles(c, 0) <= c->selected_max);
 }
 
 bool lf_tile_choice_is_sparse(const lf_tile_choice *c, int len)
@@ -124,5 +156,5 @@ void lf_tile_choice_make_list(lf_tile_choice *c, int i, float *scratch)
     if (n == SINK_TILES) return;
     float *mass = c->mass + (size_t)i * (size_t)c->stride;
     choose_heaviest(list + SINK_TILES, n - SINK_TILES, mass, SINK_TILES, c->view.recent_tile, scratch);
-    for (int j = 0; j < c->stride; j++) mass[j] *= fading;
+    for (int j = 0; c->kind == LF_SELECT_VERIFY && j < c->stride; j++) mass[j] *= fading;
 }

@@ -6,8 +6,8 @@
 #include "kv/kv.h"
 #include "sample/pick.h"
 
-/* Candidates of one round at most. */
-enum { LF_DRAFT_MAX = 64 };
+/* Candidates of one round at most; and tokens of a text that are compared with where it occurred before. */
+enum { LF_DRAFT_MAX = 64, LF_MATCH_MAX = 16 };
 
 /* Which tiles the sparse proposer drafts over, besides the first and the last ones. */
 typedef enum lf_selection {
@@ -39,6 +39,7 @@ typedef void lf_prompt_fn(void *cookie, lf_seq *seq, int i, const float *logits)
 typedef struct lf_seq_step {
     int rows;             /* in the pass: tokens without K/V, and candidates */
     const char *proposer; /* whose the candidates are: `auto` names the one that it chose */
+    int budget;           /* positions that they were drafted over; 0 unless they are of `sparse` */
     int proposed, accepted, emitted;
 } lf_seq_step;
 
@@ -72,6 +73,7 @@ struct lf_seq {
 
     int n_candidates; /* set by propose, at most n_wanted */
     int32_t candidates[LF_DRAFT_MAX];
+    int n_matched; /* of candidates by ngram: tokens at the end of the text that they followed before, up to LF_MATCH_MAX */
     lf_seq_step step;
 
     lf_drafting drafting;

@@ -11,7 +11,9 @@
 #include <string.h>
 
 enum {
-    SNAP_ROWS = 32 /* the prompt's last rows, whose attention makes the first choice (SnapKV's window) */
+    SNAP_ROWS = 32, /* the prompt's last rows, whose attention makes the first choice (SnapKV's window) */
+    IDLE_PASSES =
+        32 /* while nothing is drafted, `verify` looks at one of so many target passes: looking makes them slower */
 };
 
 typedef struct sparse {
@@ -87,6 +89,7 @@ static lf_status attach(lf_proposer *self, lf_seq *seq, lf_error *err)
                                p->config->n_layers * p->config->n_kv_heads, p->n_ctx, err));
     if (seq->drafting == LF_DRAFTING_JACOBI) LF_TRY(lf_guesses_open(seq, err));
     seq->mass = c->mass;
+    c->was_asked = true;
     /* `verify` looks at what came last when the sequence has grown beyond the budget: before that attention is not asked for */
     const int budget = lf_tile_choice_budget(c, seq->n_prompt);
     const bool waits = seq->selection == LF_SELECT_VERIFY && seq->n_prompt < budget;
@@ -134,8 +137,10 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
     int n = 0;
     choose_views(p, seqs, n_seqs);
     for (int i = 0; i < n_seqs; i++) {
-        const lf_tile_choice *c = seqs[i]->proposer_state;
+        lf_tile_choice *c = seqs[i]->proposer_state;
+        c->was_asked = true;
         if (!is_sparse(seqs[i])) continue;
+        seqs[i]->step.budget = lf_tile_choice_budget(c, lf_kv_seq_len(seqs[i]->kv));
         p->lanes[n++] = (lf_draft_lane){
             .seq = seqs[i], .kv = seqs[i]->kv, .view = &c->view, .next = lf_kv_seq_len(seqs[i]->kv)};
     }
@@ -146,8 +151,12 @@ static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
 {
     (void)self;
     lf_tile_choice *c = seq->proposer_state;
-    c->is_fresh = true;
-    if (c->kind == LF_SELECT_SNAP) seq->mass = NULL; /* the prompt has been read */
+    const bool looked = seq->mass && (int)seq->tokens.len > seq->mass_from;
+    c->is_fresh = c->is_fresh || looked;
+    c->n_passes = looked ? 1 : c->n_passes + 1;
+    seq->mass = NULL; /* all that `snap` wants is what the prompt's last rows looked at */
+    if (c->kind == LF_SELECT_VERIFY && (c->was_asked || c->n_passes >= IDLE_PASSES)) seq->mass = c->mass;
+    c->was_asked = false;
     if (seq->drafting == LF_DRAFTING_JACOBI) lf_guesses_keep_rest(seq, v);
 }
 

@@ -77,8 +77,8 @@ static double expect_settled(const chances *c, int g, double guess)
 /* Seconds that a window of g adds to a pass of `rows` other rows. */
 static double cost_of_window(const lf_cost *c, int g, int rows, int len)
 {
-    return c->target * (lf_cost_pass(c, rows + g) - lf_cost_pass(c, rows) +
-                        (lf_cost_attend(c, 1 + g) - lf_cost_attend(c, 1)) * len);
+    return c->candidates * (lf_cost_pass(c, rows + g) - lf_cost_pass(c, rows) +
+                            (lf_cost_attend(c, 1 + g) - lf_cost_attend(c, 1)) * len);
 }
 
 double lf_window_worth(const lf_cost *c, const lf_window_seq *s, int rows, double rate)
@@ -92,7 +92,7 @@ static double least_cost(const lf_cost *c, int rows)
     double least = INFINITY;
     for (int k = 0; k < LF_WINDOW_SIZES; k++)
         least = fmin(least,
-                     c->target * (lf_cost_pass(c, rows + sizes[k]) - lf_cost_pass(c, rows)) / sizes[k]);
+                     c->candidates * (lf_cost_pass(c, rows + sizes[k]) - lf_cost_pass(c, rows)) / sizes[k]);
     return least;
 }
 
@@ -128,13 +128,15 @@ static void choose_size(const lf_cost *c, lf_window_seq *s, int rows, double rat
 
 static double seconds_of(const lf_cost *c, const lf_window_seq *seqs, int n, int other_rows)
 {
-    double attend = 0.0;
-    int rows = other_rows;
+    const double each = lf_cost_attend(c, 1), plain = lf_cost_pass(c, n + other_rows);
+    double attend = 0.0, more = 0.0;
+    int rows = n + other_rows;
     for (int i = 0; i < n; i++) {
-        rows += 1 + seqs[i].g;
-        attend += lf_cost_attend(c, 1 + seqs[i].g) * seqs[i].len;
+        rows += seqs[i].g;
+        attend += each * seqs[i].len;
+        more += (lf_cost_attend(c, 1 + seqs[i].g) - each) * seqs[i].len;
     }
-    return c->target * (lf_cost_pass(c, rows) + attend);
+    return c->target * (plain + attend) + c->candidates * (lf_cost_pass(c, rows) - plain + more);
 }
 
 static double rate_of(const lf_cost *c, const lf_window_seq *seqs, int n, int other_rows)
