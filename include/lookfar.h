@@ -282,8 +282,8 @@ typedef struct lf_request_params {
     /* sparse, draft: "single" (the default), a pass for each candidate, or "jacobi", iterations over all; the same ones */
     const char *drafting;
     const char *selection; /* sparse: "window", "snap" or "verify" (the default); see docs/DECODERS.md */
-    int sparse_budget;     /* sparse: positions to draft over; 0: max(256, 6 % of the sequence) */
-    int draft_max;         /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
+    int sparse_budget; /* sparse: positions to draft over; 0: max(256, 6 % of the sequence), and "auto" chooses */
+    int draft_max;     /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT */
     const int32_t
         *prediction; /* (n_prediction) what the output is expected to be like, for "ngram"; copied */
     size_t n_prediction;
