@@ -282,7 +282,7 @@ typedef struct lf_request_params {
     /* sparse, draft: "single" (the default), a pass for each candidate, or "jacobi", iterations over all; the same ones */
     const char *drafting;
     const char *selection; /* sparse: "window", "snap" or "verify" (the default); see docs/DECODERS.md */
-    int sparse_budget;     /* sparse: positions to draft over; 0: max(256, 6 % of the sequence) */
+    int sparse_budget; /* sparse: positions to draft over; 0: max(256, 6 % of the sequence), and "auto" chooses */
     /* candidates of a pass at most, 0 to LF_DRAFT_LIMIT. -1 (the default): 8; for "jacobi" and "auto" as many as are worth their time */
     int draft_max;
     const int32_t
