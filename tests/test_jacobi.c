@@ -165,7 +165,8 @@ static void test_a_free_window_has_as_many_guesses_as_pay(void **state)
         for (int k = 0; k < 2; k++) {
             static decoding d;
             int32_t tokens[N_PROMPT + N + LF_DRAFT_MAX], widest = 0;
-            lf_cost cost = {.n_pass = 2, .n_attend = 1, .pass = {1.0, dear ? 2.0 : 1.02}, .target = 1.0};
+            lf_cost cost = {.n_pass = 2, .n_attend = 1, .pass = {1.0, dear ? 2.0 : 1.02}};
+            lf_cost_reset(&cost);
             lf_proposer *self = open_jacobi(&cost);
             lf_seq seq = {.tokens = {.data = tokens, .len = N_PROMPT, .cap = sizeof tokens / sizeof *tokens},
                           .len_max = N_PROMPT + N,
