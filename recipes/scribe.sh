@@ -16,20 +16,17 @@ tune() {
         --valid-every 50
 }
 
-# cllm DOMAIN TOKENS STEPS: collects what Jacobi decoding of the training prompts goes through, up to TOKENS of an output, once from
-# guesses as the paper has them and once from n-grams, as decoding has them; and trains on both.
+# cllm DOMAIN TOKENS STEPS: collects what Jacobi decoding of the training prompts goes through, up to TOKENS of an output, and trains
+# on it. The rate is that of the run which kept its score (docs/TRAINING.md).
 cllm() {
     target=$RUNS/scribe-$1/model.gguf
-    for fill in prompt ngram; do
-        "$LOOKFAR" distill collect -m "$target" --prompts "$texts/$1.train.jsonl" --block 16 --fill $fill --max-tokens "$2" \
-            --parallel 24 -o "$RUNS/scribe-$1-$fill.traj"
-    done
+    "$LOOKFAR" distill collect -m "$target" --prompts "$texts/$1.train.jsonl" --block 16 --max-tokens "$2" --parallel 24 \
+        -o "$RUNS/scribe-$1.traj"
     if [ -f "$RUNS/scribe-$1-cllm/checkpoint" ]; then
         "$LOOKFAR" distill train -o "$RUNS/scribe-$1-cllm" --resume
     else
-        "$LOOKFAR" distill train -o "$RUNS/scribe-$1-cllm" -m "$target" --trajectories "$RUNS/scribe-$1-prompt.traj" \
-            --trajectories "$RUNS/scribe-$1-ngram.traj" --hold-out 0.02 --context 1024 --batch 8192 --steps "$3" --lr 6e-4 \
-            --warmup 20 --valid-every 50
+        "$LOOKFAR" distill train -o "$RUNS/scribe-$1-cllm" -m "$target" --trajectories "$RUNS/scribe-$1.traj" \
+            --hold-out 0.02 --context 1024 --batch 8192 --steps "$3" --lr 6e-4 --warmup 20 --valid-every 50 --loss-bound 0.2
     fi
 }
 
