@@ -59,6 +59,15 @@ void oom_off(void)
     atomic_store(&i_failing, 0);
 }
 
+bool oom_sees_libraries(void)
+{
+#ifdef BEHIND_LINKER
+    return false;
+#else
+    return true;
+#endif
+}
+
 long oom_count(void)
 {
     return atomic_load(&n_allocations);

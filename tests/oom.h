@@ -26,6 +26,9 @@
 /* Skips the running test where allocations cannot be failed. */
 void oom_require(void);
 
+/* Whether allocations inside libraries are counted and failed, too. */
+bool oom_sees_libraries(void);
+
 /* Restarts the count of allocations (of every thread) at 0 and lets the n-th one from now fail, once. */
 void oom_fail_at(long n);
 

@@ -303,7 +303,7 @@ static void test_budgets_change_no_output(void **state)
     uint64_t rng = 9;
     run_plainly(e, want);
     make_drafts_cheap(e);
-    for (int step = 0; step < (TESTS_SHORT ? 800 : 2400); step++) {
+    for (int step = 0; step < 2400; step++) {
         const size_t i = rng_next(&rng) % N_OPEN;
         lf_step_info info = {.size = sizeof info};
         bool busy;

@@ -375,11 +375,11 @@ static void test_evaluation(void **state)
     lf_engine *model, *teacher;
     lf_engine_params p;
     lf_error err;
-    eval_set set = {.records = calloc(4, sizeof *set.records), .n = 4};
     eval_result result, again;
     size_t n_long = 0, n_done = 0;
     lf_engine_params_init(&p);
     p.model_path = require_data("models/hf/stories260K");
+    eval_set set = {.records = calloc(4, sizeof *set.records), .n = 4};
     p.n_threads = 1;
     p.n_candidates = 15;
     p.n_ctx = 200;

@@ -227,7 +227,7 @@ static void test_every_allocation_can_fail(void **state)
         assert_int_equal(oom_live(), live);
         if (all_succeeded) {
             assert_ok(status, &err);
-            assert_true(n > 30);
+            assert_true(n > 30 || !oom_sees_libraries());
             break;
         }
         assert_null(root);

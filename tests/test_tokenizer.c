@@ -252,8 +252,7 @@ static void test_long_runs_take_no_quadratic_time(void **state)
     static const char *const tokenizers[] = {"tokenizers/llama2/tokenizer.model", "tokenizers/llama3",
                                              "tokenizers/qwen2.5", "tokenizers/gpt2"};
     enum { BYTES = 400000, SECONDS_MAX = 20 };
-    char *text = malloc(BYTES);
-    assert_non_null(text);
+    static char text[BYTES];
     lf_ids ids = {0};
     for (size_t k = 0; k < sizeof tokenizers / sizeof *tokenizers; k++) {
         lf_tokenizer *t = must_open(require_data(tokenizers[k]));
@@ -267,7 +266,6 @@ static void test_long_runs_take_no_quadratic_time(void **state)
         lf_tokenizer_free(t);
     }
     lf_ids_free(&ids);
-    free(text);
 }
 
 /* ---- text ---- */
