@@ -115,7 +115,7 @@ $O/tests/%: $O/obj/tests/%.o $(HELP_OBJ) $O/liblookfar.a
 
 $O/fuzz/%: $O/obj/fuzz/%.o $O/liblookfar.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
 # What this one fuzzes is the command's.
 $O/fuzz/fuzz_request: $O/obj/app/serve/call.o $O/obj/app/serve/error.o
@@ -127,7 +127,7 @@ fuzzers: $(FUZZERS)
 # ---- what people call ----
 
 JOBS := $(shell nproc)
-MODEL ?= $(firstword $(wildcard models/*.gguf $(LOOKFAR_DATA)/models/hf/stories260K))
+MODEL ?= $(firstword $(wildcard models/novella.gguf $(LOOKFAR_DATA)/models/hf/stories260K))
 PROMPT ?= It was late in the evening when
 # The model writes a long text, and goes on from there in a batch: plainly, then with guesses.
 DEMO ?= --write 8000 --parallel 8 -n 128 --temp 0.8 --seed 1
