@@ -115,14 +115,24 @@ static bool count_line(void *cookie, const json_t *object)
     return true;
 }
 
+int plot_count_lines(const char *path)
+{
+    return plot_read_lines(path, count_line, NULL);
+}
+
+void plot_set_title(char *title, size_t size, const char *text)
+{
+    (void)snprintf(title, size, "%s", text ? text : "?");
+    for (char *at = title; *at; at++)
+        if (strchr("'\"\n", *at)) *at = ' ';
+}
+
 static int read_curves(curves *c, const char *path)
 {
-    const int n_lines = plot_read_lines(path, count_line, NULL);
+    const int n_lines = plot_count_lines(path);
     if (n_lines < 0) return EXIT_FAIL;
     c->stride = 1 + n_lines / POINTS_MAX;
-    (void)snprintf(c->title, sizeof c->title, "%.120s", path);
-    for (char *at = c->title; *at; at++)
-        if (*at == '\'' || *at == '\n') *at = ' '; /* a title is quoted */
+    plot_set_title(c->title, sizeof c->title, path);
     if (plot_read_lines(path, add_line, c) < 0) return EXIT_FAIL;
     if (c->n_points > 0) return 0;
     (void)fprintf(stderr, "lookfar: %s: found no step of a training run\n", path);

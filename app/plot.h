@@ -8,6 +8,10 @@
  * leaves it, is passed over. Returns the number of lines, or -1 with a message. */
 typedef bool plot_line_fn(void *cookie, const json_t *object);
 int plot_read_lines(const char *path, plot_line_fn *on_line, void *cookie);
+int plot_count_lines(const char *path);
+
+/* title (size) becomes as much of a text as it holds, without what would end a string of gnuplot's; "?" for NULL. */
+void plot_set_title(char *title, size_t size, const char *text);
 
 /* Whether a line is a result of `bench magicdec`, and a picture of files of such. Returns the exit status. */
 bool plot_is_result(const json_t *object);

@@ -39,19 +39,11 @@ static int int_of(const json_t *object, const char *key)
     return (int)json_integer_value(json_object_get(object, key));
 }
 
-/* A text for a title, which is quoted. */
-static void copy_text(char *out, const char *text)
-{
-    (void)snprintf(out, TITLE_MAX, "%s", text ? text : "?");
-    for (char *at = out; *at; at++)
-        if (*at == '\'' || *at == '"' || *at == '\n') *at = ' ';
-}
-
 /* The group of a result; NULL when there are too many. */
 static group *find_group(picture *p, const json_t *object)
 {
     char task[TITLE_MAX], title[TITLE_MAX];
-    copy_text(task, json_string_value(json_object_get(object, "task")));
+    plot_set_title(task, sizeof task, json_string_value(json_object_get(object, "task")));
     (void)snprintf(title, sizeof title, "%.40s, context %d, temperature %g", task, int_of(object, "context"),
                    json_number_value(json_object_get(object, "temperature")));
     for (int i = 0; i < p->n_groups; i++)
@@ -65,7 +57,7 @@ static group *find_group(picture *p, const json_t *object)
 static int find_selection(picture *p, const json_t *object)
 {
     char name[TITLE_MAX];
-    copy_text(name, json_string_value(json_object_get(object, "selection")));
+    plot_set_title(name, sizeof name, json_string_value(json_object_get(object, "selection")));
     for (int i = 0; i < p->n_selections; i++)
         if (strcmp(p->selections[i], name) == 0) return i;
     if (p->n_selections == SELECTIONS_MAX) return -1;

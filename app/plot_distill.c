@@ -52,20 +52,12 @@ static bool add_line(void *cookie, const json_t *object)
     return ok;
 }
 
-static bool count_line(void *cookie, const json_t *object)
-{
-    (void)cookie, (void)object;
-    return true;
-}
-
 static int read_log(curves *c, const char *path)
 {
-    const int n_lines = plot_read_lines(path, count_line, NULL);
+    const int n_lines = plot_count_lines(path);
     if (n_lines < 0) return EXIT_FAIL;
     c->stride = 1 + n_lines / POINTS_MAX;
-    (void)snprintf(c->title, sizeof c->title, "%.120s", path);
-    for (char *at = c->title; *at; at++)
-        if (*at == '\'' || *at == '\n') *at = ' '; /* a title is quoted */
+    plot_set_title(c->title, sizeof c->title, path);
     if (plot_read_lines(path, add_line, c) < 0) return EXIT_FAIL;
     if (c->train.len > 0 || c->judged.len > 0) return 0;
     (void)fprintf(stderr, "lookfar: %s: found no step of a distillation\n", path);

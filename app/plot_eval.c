@@ -37,17 +37,16 @@ static curve *find_curve(curves *c, const char *title)
 
 static bool add_point(void *cookie, const json_t *object)
 {
-    char title[160];
+    char text[160], title[160];
     const char *model = json_string_value(json_object_get(object, "model")),
                *domain = json_string_value(json_object_get(object, "domain"));
     const char *slash = model ? strrchr(model, '/') : NULL;
-    (void)snprintf(title, sizeof title, "%.100s, %.40s",
+    (void)snprintf(text, sizeof text, "%.100s, %.40s",
                    slash   ? slash + 1
                    : model ? model
                            : "?",
                    domain ? domain : "?");
-    for (char *at = title; *at; at++)
-        if (*at == '\'' || *at == '\n') *at = ' '; /* a title is quoted */
+    plot_set_title(title, sizeof title, text);
     curve *c = find_curve(cookie, title);
     const double values[] = {json_number_value(json_object_get(object, "tokens_per_pass")),
                              json_number_value(json_object_get(object, "speedup"))};

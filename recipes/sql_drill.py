@@ -48,8 +48,9 @@ class Database:
         keys = [tuple(key) for key in schema["foreign_keys"]]
         keyed = set(sum(keys, ()))
         first = rng.randrange(len(names))
-        near = {columns_of(columns, a).table for a, b in keys if columns_of(columns, b).table == first}
-        near |= {columns_of(columns, b).table for a, b in keys if columns_of(columns, a).table == first}
+        table_of = {c.i: c.table for c in columns}
+        pairs = [(table_of[a], table_of[b]) for a, b in keys]
+        near = {a for a, b in pairs if b == first} | {b for a, b in pairs if a == first}
         order = [first, *sorted(near - {first})][: rng.randint(1, 3)]
         rng.shuffle(order)
         self.tables = []
@@ -65,10 +66,6 @@ class Database:
         tables = ", ".join(f"{name}({', '.join(c.name for c in kept)})" for name, _, kept in self.tables)
         keys = ", ".join(f"{s}.{a.name} = {t}.{b.name}" for (s, a), (t, b) in self.keys)
         return f"{tables}.{' Keys: ' + keys + '.' if keys else ''}"
-
-
-def columns_of(columns, i):
-    return next(c for c in columns if c.i == i)
 
 
 def value_test(rng, column):

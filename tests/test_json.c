@@ -215,6 +215,7 @@ static void test_every_allocation_can_fail(void **state)
     static const char text[] = "{\"a\":[1,-2.5e3,\"a string that is longer than the number below\",[],{}],"
                                "\"b\":{\"c\":null,\"d\":true},\"c\":1000000000000000019884624838656}";
     oom_require();
+    if (!oom_sees_libraries()) skip(); /* they are all Jansson's */
     for (long n = 1;; n++) {
         const long live = oom_live();
         lf_error err = {0};
@@ -227,7 +228,7 @@ static void test_every_allocation_can_fail(void **state)
         assert_int_equal(oom_live(), live);
         if (all_succeeded) {
             assert_ok(status, &err);
-            assert_true(n > 30 || !oom_sees_libraries());
+            assert_true(n > 30);
             break;
         }
         assert_null(root);

@@ -275,8 +275,8 @@ static void plan_round(chooser *p, lf_seq *const *seqs, int n)
     for (int i = 0; i < n; i++) {
         lf_window_seq *window = &p->jacobi.plan[i];
         const double guessed = lf_window_worth(p->jacobi.cost, window, n, rate);
-        seqs[i]->all_picks = guessed >
-                             0.0; /* whoever proposes: what is picked behind a wrong candidate is a guess */
+        /* whoever proposes: what is picked behind a wrong candidate is a guess */
+        seqs[i]->all_picks = guessed > 0.0;
         if (guessed > lf_cost_worth(p->costs[SPARSE], p->costs[p->drafter], &p->plan[i], n, rate))
             p->plan[i].g = 0;
         else
