@@ -27,6 +27,7 @@ import sys
 
 import retrieval
 import sql_drill
+import sum_drill
 
 HELD_OUT = {"sql": 10, "python": 5, "gsm8k": 5, "stories": 3}  # percent of the questions
 KEYWORDS = set(
@@ -35,7 +36,7 @@ KEYWORDS = set(
 )
 SQL_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[A-Za-z_][A-Za-z_0-9]*|[0-9]+(?:\.[0-9]+)?|<=|>=|!=|<>|\S""")
 DRILL_CHARS, DRILL_TOTAL, DRILL_VALID_TOTAL = (60, 1500), 8_000_000, 200_000
-SQL_DRILLS = 40_000
+SQL_DRILLS, SUM_DRILLS = 40_000, 30_000
 SEPARATOR = "<|endoftext|>"
 CODE_CHARS_MAX, DOC_CHARS_MAX = 2400, 1200
 
@@ -125,11 +126,14 @@ def python_records(folder):
             yield doc, {"prompt": instruction(task), "response": code}
 
 
+def gsm8k_record(question, answer):
+    return {"prompt": f"Question:\n{question}\nAnswer:\nLet's think step by step.\n", "response": answer}
+
+
 def gsm8k_records(path):
     for line in open(path, encoding="utf-8"):
         record = json.loads(line)
-        prompt = f"Question:\n{record['question'].strip()}\nAnswer:\nLet's think step by step.\n"
-        yield record["question"], {"prompt": prompt, "response": record["answer"].strip()}
+        yield record["question"], gsm8k_record(record["question"].strip(), record["answer"].strip())
 
 
 def story_records(path):
@@ -175,6 +179,8 @@ def main():
     known = {record["db_id"] for record in train if "db_id" in record}
     drills = sql_drill.questions("sql drill", [schema for schema in tables if schema["db_id"] in known], SQL_DRILLS)
     write_records(out / "sql.drill.jsonl", ({"prompt": sql_task(d, q), "response": sql} for d, q, sql in drills))
+    sums = sum_drill.problems("sum drill", SUM_DRILLS)
+    write_records(out / "gsm8k.drill.jsonl", (gsm8k_record(*problem) for problem in sums))
     texts = [f"{record['prompt']}{record['response']}\n" for record in train]
     write_text(out / "tokenizer.txt", "".join(texts))
     prose = retrieval.Prose(["".join(texts)])
