@@ -2,7 +2,7 @@
 # The model novella: 15M parameters, multi-head attention, trained on novels at 2,048 tokens and then at 16,384 with the base of
 # the rotary frequencies raised; and novella-draft, 1M parameters with the same tokenizer.
 #
-# usage: recipes/novella.sh [data | prose | drill | base | long | draft]     (without a word: all of them, in this order)
+# usage: recipes/novella.sh [data | prose | drill | base | long | draft | cllm]     (without a word: all but cllm, in this order)
 . "$(dirname "$0")/lib.sh"
 texts=$RUNS/novella-data
 stages=${1:-data prose drill base long draft}
@@ -45,8 +45,18 @@ for stage in $stages; do
             --valid "$texts/valid.txt" --context 2048 --tokens 16M --batch 16384 --micro 4096 \
             --schedule wsd --lr 4e-3 --lr-end 0.05 --decay 0.25 --warmup 100
         ;;
+    cllm) # for Jacobi decoding over a long context: docs/SPEED.md; it does not ship
+        "$LOOKFAR" distill collect -m "$RUNS/novella-long/model.gguf" --prompts "$texts/prompts.jsonl" --block 16 --max-tokens 64 \
+            --parallel 24 -o "$RUNS/novella.traj"
+        if [ -f "$RUNS/novella-cllm/checkpoint" ]; then
+            "$LOOKFAR" distill train -o "$RUNS/novella-cllm" --resume
+        else
+            "$LOOKFAR" distill train -o "$RUNS/novella-cllm" -m "$RUNS/novella-long/model.gguf" --trajectories "$RUNS/novella.traj" \
+                --hold-out 0.02 --context 2048 --batch 8192 --steps 300 --lr 6e-4 --warmup 20 --valid-every 100 --loss-bound 0.5
+        fi
+        ;;
     *)
-        echo "novella.sh: found \"$stage\", expected data, prose, drill, base, long or draft" >&2
+        echo "novella.sh: found \"$stage\", expected data, prose, drill, base, long, draft or cllm" >&2
         exit 2
         ;;
     esac

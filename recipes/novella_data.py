@@ -12,6 +12,7 @@ Reads DATA_FOLDER/novels/*.txt and DATA_FOLDER/stories/tinystories_cased_2M.txt 
   retrieval-16k.txt   the same for 16,384
   drill.txt           short texts most of which has occurred before; drill_valid.txt some over the held-out novels
   probe.jsonl         questions of the same kinds over the held-out novels: {"kind", "distance", "prompt", "response"}
+  prompts.jsonl       {"prompt"}: pieces of the training novels for a distillation to go on from
   tokenizer.txt       what the tokenizer is trained on: training text only
 
 Lines of hard-wrapped books are joined into paragraphs, so that a line is a paragraph in all of them. Documents are
@@ -34,6 +35,7 @@ RETRIEVAL = {"2k": (2048, 6_000_000), "16k": (16384, 5_000_000)}  # tokens of a 
 DRILL_CHARS = (60, 3000)  # characters of a text
 DRILL_TOTAL, DRILL_VALID_TOTAL = 9_000_000, 200_000
 PROBE_DISTANCES = [500, 1000, 2000, 4000, 8000, 16000, 32000, 48000]  # characters
+N_PROMPTS, PROMPT_CHARS = 3000, (400, 4000)
 PROBES_EACH = 20  # for each kind and distance
 
 
@@ -90,6 +92,16 @@ def write_probe(path, prose):
                 f.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
+def write_prompts(path, novels):
+    rng = random.Random("prompts")
+    text = "".join(novels)
+    with open(path, "w", encoding="utf-8", newline="\n") as f:
+        for _ in range(N_PROMPTS):
+            length = retrieval.log_uniform(rng, *PROMPT_CHARS)
+            start = rng.randrange(len(text) - length)
+            f.write(json.dumps({"prompt": text[start : start + length]}, ensure_ascii=False) + "\n")
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
@@ -112,6 +124,7 @@ def main():
     write_documents(out / "drill.txt", retrieval.drills("drill", prose, DRILL_TOTAL, *DRILL_CHARS))
     write_documents(out / "drill_valid.txt", retrieval.drills("drill valid", held_out, DRILL_VALID_TOTAL, *DRILL_CHARS))
     write_probe(out / "probe.jsonl", held_out)
+    write_prompts(out / "prompts.jsonl", train)
     with open(out / "tokenizer.txt", "w", encoding="utf-8", newline="\n") as f:
         f.write("".join(train) + "".join(stories_train))
 
