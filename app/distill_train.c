@@ -81,13 +81,12 @@ typedef struct distill_options {
     lf_distill_train_params params;
     const char *trajectories[APP_TRAIN_INPUTS_MAX], *valid[APP_TRAIN_INPUTS_MAX];
     lf_train_input labels[APP_TRAIN_INPUTS_MAX];
-    char *template; /* without escapes, owned, or NULL */
 } distill_options;
 
 static const struct argp_option options[] = {
     {"trajectories", OPT_TRAJECTORIES, "FILE", 0, "made by distill collect; may be repeated", 3},
     {"valid", OPT_VALID, "FILE", 0, "the same for validation; may be repeated", 3},
-    {"labels", OPT_LABELS, "FILE", 0,
+    {"labels", OPT_LABELS, "FILE[:WEIGHT]", 0,
      "ground truth for the autoregressive loss, in place of the trajectories' outputs: text, .jsonl or token "
      "file; may be repeated",
      3},
@@ -104,22 +103,6 @@ static void add_file(struct argp_state *state, const char **list, int *n, const 
     list[(*n)++] = arg;
 }
 
-static void add_labels(struct argp_state *state, distill_options *o, const char *arg)
-{
-    int *n = &o->params.train.n_data;
-    if (*n == APP_TRAIN_INPUTS_MAX) app_usage_error(state, "found more than %d inputs", APP_TRAIN_INPUTS_MAX);
-    o->labels[(*n)++] = (lf_train_input){arg, 1.0};
-}
-
-static void set_template(struct argp_state *state, distill_options *o, const char *arg)
-{
-    free(o->template);
-    o->template = strdup(arg); /* options.json keeps arg as it is */
-    if (!o->template) app_usage_error(state, "out of memory");
-    o->template[app_unescape(o->template, strlen(o->template))] = '\0';
-    o->params.train.prompt_template = o->template;
-}
-
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     distill_options *o = state->input;
@@ -131,8 +114,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPT_TRAJECTORIES: add_file(state, o->trajectories, &p->n_trajectories, arg); return 0;
     case OPT_VALID: add_file(state, o->valid, &p->n_valid, arg); return 0;
-    case OPT_LABELS: add_labels(state, o, arg); return 0;
-    case OPT_TEMPLATE: set_template(state, o, arg); return 0;
+    case OPT_LABELS: app_train_add_input(state, &o->run, o->labels, &p->train.n_data, arg, true); return 0;
+    case OPT_TEMPLATE: p->train.prompt_template = app_train_unescape(state, &o->run, arg); return 0;
     case OPT_RESPONSE: p->train.response_field = arg; return 0;
     case ARGP_KEY_ARG:
         app_usage_error(state, "found argument \"%s\", expected options only (files go after --trajectories)",
@@ -173,7 +156,7 @@ static int parse_with_saved(distill_options *o, json_t **list, char ***all, int 
     int n;
     const int code = app_train_load_options(all, &n, list, o->params.train.out_dir, argc, argv);
     if (code != 0) return code;
-    free(o->template);
+    app_train_free_options(&o->run);
     parse(o, n, *all);
     return 0;
 }
@@ -214,7 +197,7 @@ int app_distill_train(int argc, char **argv)
         code = app_train_end(&o.run, status, &err, "distill train");
         if (status == LF_OK && !o.run.quiet) app_distill_report(&result);
     }
-    free(o.template);
+    app_train_free_options(&o.run);
     free(all);
     json_decref(saved);
     return code;

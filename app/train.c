@@ -22,8 +22,6 @@ typedef struct train_options {
     lf_train_params params;
     lf_train_input data[APP_TRAIN_INPUTS_MAX], valid[APP_TRAIN_INPUTS_MAX];
     bool has_shape;
-    char *owned[2 * APP_TRAIN_INPUTS_MAX]; /* (n_owned) copies that params point to */
-    int n_owned;
 } train_options;
 
 static const struct argp_option options[] = {
@@ -47,37 +45,6 @@ static const struct argp_option options[] = {
 };
 
 /* ---- option values ---- */
-
-/* The first len bytes of text as a string that lives as long as the options. */
-static char *own_copy(struct argp_state *state, train_options *o, const char *text, size_t len)
-{
-    if (o->n_owned == 2 * APP_TRAIN_INPUTS_MAX) app_usage_error(state, "found too many options");
-    char *copy = strndup(text, len);
-    if (!copy) app_usage_error(state, "out of memory");
-    return o->owned[o->n_owned++] = copy;
-}
-
-static void free_options(train_options *o)
-{
-    for (int i = 0; i < o->n_owned; i++) free(o->owned[i]);
-    o->n_owned = 0;
-}
-
-/* FILE[:WEIGHT], where WEIGHT is all that follows the last colon if that is a number. */
-static void add_input(struct argp_state *state, train_options *o, lf_train_input *list, int *n, char *arg,
-                      bool weighted)
-{
-    char *end = NULL, *colon = weighted ? strrchr(arg, ':') : NULL;
-    double weight = 1.0;
-    if (*n == APP_TRAIN_INPUTS_MAX) app_usage_error(state, "found more than %d inputs", APP_TRAIN_INPUTS_MAX);
-    if (colon) weight = strtod(colon + 1, &end);
-    if (colon && end != colon + 1 && *end == '\0') {
-        char *path = own_copy(state, o, arg, (size_t)(colon - arg));
-        list[(*n)++] = (lf_train_input){path, weight};
-    } else {
-        list[(*n)++] = (lf_train_input){arg, 1.0};
-    }
-}
 
 /* dim=384,layers=8,... */
 static void parse_shape(struct argp_state *state, train_options *o, const char *text)
@@ -115,14 +82,6 @@ static void parse_shape(struct argp_state *state, train_options *o, const char *
     if (s->n_kv_heads == 0) s->n_kv_heads = s->n_heads;
 }
 
-/* The text with its backslash escapes replaced. */
-static const char *unescape(struct argp_state *state, train_options *o, const char *text)
-{
-    char *copy = own_copy(state, o, text, strlen(text));
-    copy[app_unescape(copy, strlen(copy))] = '\0';
-    return copy;
-}
-
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     train_options *o = state->input;
@@ -133,10 +92,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_INIT: parse_shape(state, o, arg); return 0;
     case OPT_TOKENIZER: p->tokenizer_path = arg; return 0;
     case OPT_ROPE_BASE: p->rope_base = app_parse_float(state, "--rope-base", arg, 1.0, 1e12); return 0;
-    case 'd': add_input(state, o, o->data, &p->n_data, arg, true); return 0;
-    case OPT_VALID: add_input(state, o, o->valid, &p->n_valid, arg, false); return 0;
+    case 'd': app_train_add_input(state, &o->run, o->data, &p->n_data, arg, true); return 0;
+    case OPT_VALID: app_train_add_input(state, &o->run, o->valid, &p->n_valid, arg, false); return 0;
     case OPT_SEPARATOR: p->separator = arg; return 0;
-    case OPT_TEMPLATE: p->prompt_template = unescape(state, o, arg); return 0;
+    case OPT_TEMPLATE: p->prompt_template = app_train_unescape(state, &o->run, arg); return 0;
     case OPT_RESPONSE: p->response_field = arg; return 0;
     case ARGP_KEY_ARG:
         app_usage_error(state, "found argument \"%s\", expected options only (data go after --data)", arg);
@@ -169,7 +128,7 @@ static int parse_with_saved(train_options *o, json_t **list, char ***all, int ar
     int n;
     const int code = app_train_load_options(all, &n, list, o->params.out_dir, argc, argv);
     if (code != 0) return code;
-    free_options(o);
+    app_train_free_options(&o->run);
     parse(o, n, *all);
     return 0;
 }
@@ -194,7 +153,7 @@ int app_train(int argc, char **argv)
         o.params.cookie = &o.run;
         code = app_train_end(&o.run, lf_train(&o.params, &err), &err, "train");
     }
-    free_options(&o);
+    app_train_free_options(&o.run);
     free(all);
     json_decref(saved);
     return code;

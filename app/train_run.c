@@ -106,6 +106,43 @@ int64_t app_parse_count(struct argp_state *state, const char *option, const char
     return (int64_t)count;
 }
 
+/* The first len bytes of text. */
+static char *own_copy(struct argp_state *state, app_train_run *run, const char *text, size_t len)
+{
+    if (run->n_owned == 2 * APP_TRAIN_INPUTS_MAX) app_usage_error(state, "found too many options");
+    char *copy = strndup(text, len);
+    if (!copy) app_usage_error(state, "out of memory");
+    return run->owned[run->n_owned++] = copy;
+}
+
+void app_train_add_input(struct argp_state *state, app_train_run *run, lf_train_input *list, int *n,
+                         const char *arg, bool weighted)
+{
+    char *end = NULL;
+    const char *colon = weighted ? strrchr(arg, ':') : NULL;
+    lf_train_input input = {arg, 1.0};
+    if (*n == APP_TRAIN_INPUTS_MAX) app_usage_error(state, "found more than %d inputs", APP_TRAIN_INPUTS_MAX);
+    if (colon) {
+        const double weight = strtod(colon + 1, &end);
+        if (end != colon + 1 && *end == '\0')
+            input = (lf_train_input){own_copy(state, run, arg, (size_t)(colon - arg)), weight};
+    }
+    list[(*n)++] = input;
+}
+
+const char *app_train_unescape(struct argp_state *state, app_train_run *run, const char *text)
+{
+    char *copy = own_copy(state, run, text, strlen(text));
+    copy[app_unescape(copy, strlen(copy))] = '\0';
+    return copy;
+}
+
+void app_train_free_options(app_train_run *run)
+{
+    for (int i = 0; i < run->n_owned; i++) free(run->owned[i]);
+    run->n_owned = 0;
+}
+
 static void parse_lora(struct argp_state *state, lf_train_params *p, const char *text)
 {
     char rank[32];

@@ -12,6 +12,8 @@ typedef struct app_train_run {
     bool quiet;
     char *const *args; /* (n_args) as given, for options.json */
     int n_args;
+    char *owned[2 * APP_TRAIN_INPUTS_MAX]; /* (n_owned) copies that params point to */
+    int n_owned;
     /* while it runs */
     bool saved, on_terminal, has_checkpoint;
     int64_t line_ns; /* when the last line was printed */
@@ -22,6 +24,16 @@ extern const struct argp app_train_argp;
 
 /* A whole number, with K for a thousand and M for a million. */
 int64_t app_parse_count(struct argp_state *state, const char *option, const char *text, int64_t max);
+
+/* Adds FILE[:WEIGHT] to list[0..*n), where WEIGHT, if `weighted`, is all that follows the last colon if that is a number. */
+void app_train_add_input(struct argp_state *state, app_train_run *run, lf_train_input *list, int *n,
+                         const char *arg, bool weighted);
+
+/* The text with its backslash escapes replaced; it lives as long as the run's options. */
+const char *app_train_unescape(struct argp_state *state, app_train_run *run, const char *text);
+
+/* Frees what the two made. */
+void app_train_free_options(app_train_run *run);
 
 /* An lf_train_fn with an app_train_run as its cookie. */
 bool app_train_on_event(void *cookie, const lf_train_event *e);
