@@ -21,32 +21,36 @@ tune() {
         --tokens "$tokens" --batch 8192 --micro 4096 --schedule cosine --lr "$rate" --lr-end 0.03 --warmup 30 --valid-every 100
 }
 
-# distil FOLDER OPTION...: begins the run or goes on with it.
-distil() {
-    folder=$1
-    shift
-    if [ -f "$folder/checkpoint" ]; then
-        "$LOOKFAR" distill train -o "$folder" --resume
-    else
-        "$LOOKFAR" distill train -o "$folder" "$@"
-    fi
+# collect MODEL ROUND TOKENS FILE...: what Jacobi decoding of these prompts goes through with the model, up to TOKENS of an output.
+collect() {
+    model=$1 round=$2 tokens=$3
+    shift 3
+    for file; do
+        "$LOOKFAR" distill collect -m "$model/model.gguf" --prompts "$texts/$file" --limit 6000 --block 16 \
+            --max-tokens "$tokens" --parallel 24 -o "$RUNS/$file-$round.traj"
+    done
 }
 
-# cllm DOMAIN TOKENS STEPS DATA...: collects what Jacobi decoding of the prompts goes through, up to TOKENS of an output, and trains
-# on it twice: on single blocks, then on whole outputs with noise that comes and goes. The data's own answers hold the model to
-# what its target was taught.
+# cllm DOMAIN TOKENS ROUNDS FILE...: round 1 on the target's trajectories; each further one on those and on the trajectories of the model
+# so far, whose guesses it will meet. The target's own outputs keep its score.
 cllm() {
-    target=$RUNS/scribe-$1 tokens=$2 steps=$3
+    target=$RUNS/scribe-$1 tokens=$2 rounds=$3
     shift 3
-    for name; do
-        shift
-        "$LOOKFAR" distill collect -m "$target/model.gguf" --prompts "$texts/$name.jsonl" --limit 8000 --block 16 \
-            --max-tokens "$tokens" --parallel 24 -o "$RUNS/$name.traj"
-        set -- "$@" --trajectories "$RUNS/$name.traj" --labels "$texts/$name.jsonl"
+    from=$target anchors=
+    for round in $(seq "$rounds"); do
+        collect "$from" "$round" "$tokens" "$@"
+        files=$anchors
+        for file; do files="$files --trajectories $RUNS/$file-$round.traj"; done
+        [ -n "$anchors" ] || anchors=$files
+        folder=$target-cllm-$round
+        if [ -f "$folder/checkpoint" ]; then
+            "$LOOKFAR" distill train -o "$folder" --resume
+        else # shellcheck disable=SC2086 # $files are words
+            "$LOOKFAR" distill train -o "$folder" -m "$from/model.gguf" $files --weight-ar 2 --hold-out 0.02 --context 1024 \
+                --batch 8192 --steps 1000 --lr 1e-3 --warmup 20 --loss-bound 1
+        fi
+        from=$folder
     done
-    set -- "$@" --hold-out 0.02 --context 1024 --batch 4096 --steps "$steps" --lr 1e-3 --warmup 20 --valid-every 100 --loss-bound 1
-    distil "$target-cllm-1" -m "$target/model.gguf" "$@"
-    distil "$target-cllm" -m "$target-cllm-1/model.gguf" --recipe progressive "$@"
 }
 
 # mixed FOLDER OPTION...: a run on all domains at once, prompts included, since a schema or a question is text, too.
@@ -92,10 +96,10 @@ Let's think step by step.
     python) tune python 6e-4 2M python.train.jsonl ;;
     gsm8k) tune gsm8k 1.2e-3 5M gsm8k.train.jsonl:3 gsm8k.drill.jsonl:0.8 ;;
     stories) tune stories 3e-4 1M stories.train.jsonl ;;
-    cllm-sql) cllm sql 128 1000 sql.train sql.drill ;;
-    cllm-python) cllm python 256 500 python.train ;;
-    cllm-gsm8k) cllm gsm8k 256 500 gsm8k.train gsm8k.drill ;;
-    cllm-stories) cllm stories 256 500 stories.train ;;
+    cllm-sql) cllm sql 128 3 sql.train.jsonl sql.drill.jsonl ;;
+    cllm-python) cllm python 256 1 python.train.jsonl ;;
+    cllm-gsm8k) cllm gsm8k 256 1 gsm8k.train.jsonl gsm8k.drill.jsonl ;;
+    cllm-stories) cllm stories 256 1 stories.train.jsonl ;;
     *)
         echo "scribe.sh: found \"$stage\", expected data, start, drill, base, a domain or cllm- and a domain" >&2
         exit 2
