@@ -47,7 +47,7 @@ cllm() {
             "$LOOKFAR" distill train -o "$folder" --resume
         else # shellcheck disable=SC2086 # $files are words
             "$LOOKFAR" distill train -o "$folder" -m "$from/model.gguf" $files --weight-ar 2 --hold-out 0.02 --context 1024 \
-                --batch 8192 --steps 1000 --lr 1e-3 --warmup 20 --loss-bound 1
+                --batch 8192 --steps 1000 --lr 1e-3 --warmup 20 --loss-bound 1 --measure 64
         fi
         from=$folder
     done
