@@ -58,7 +58,8 @@ static const struct argp_option options[] = {
      "beside plain decoding: ngram, jacobi, sparse, draft, auto, and magicdec, which is what the published code does (default: sparse,auto)",
      0},
     {"selection", OPT_SELECTION, "LIST", 0,
-     "of sparse: window, snap, verify (default: verify); of magicdec: window, snap", 0},
+     "of sparse: window, snap, verify (default: verify); of auto: the first of them; of magicdec: window, snap",
+     0},
     {"budget", OPT_BUDGET, "LIST", 0, "of sparse and magicdec: positions; 0: its own choice (default: 0)", 0},
     {"drafting", OPT_DRAFTING, "LIST", 0, "of sparse and draft: single, jacobi (default: single)", 0},
     {"draft-model", OPT_DRAFT_MODEL, "PATH", 0,
@@ -103,11 +104,13 @@ static int find_proposer(struct argp_state *state, const char *name)
     return proposer;
 }
 
-/* The selections of a proposer's settings: the published code has two of those asked for, or the better of its own. */
+/* The selections of a proposer's settings: the published code has two of those asked for, or the better of its own; auto drafts over
+ * the first one. */
 static bench_ints selections_of(const command *c, int proposer)
 {
     bench_ints list = {0};
     if (proposer == LF_PROPOSER_SPARSE) return c->selections;
+    if (proposer == LF_PROPOSER_AUTO) return (bench_ints){.n = 1, .v = {c->selections.v[0]}};
     for (int i = 0; proposer == BENCH_FAITHFUL && i < c->selections.n; i++)
         if (c->selections.v[i] != LF_SELECT_VERIFY) list.v[list.n++] = c->selections.v[i];
     if (list.n == 0)
@@ -162,7 +165,7 @@ static void set_defaults(command *c)
     if (!c->proposers.n)
         (void)bench_parse_names(&c->proposers, sweep ? "ngram,sparse,auto" : "sparse,auto", NULL);
     if (!c->selections.n)
-        (void)bench_parse_choices(&c->selections, sweep ? "window,snap,verify" : "verify", selections, NULL);
+        (void)bench_parse_choices(&c->selections, sweep ? "verify,snap,window" : "verify", selections, NULL);
     if (!c->draftings.n) (void)bench_parse_choices(&c->draftings, "single", draftings, NULL);
     if (!c->budgets.n)
         (void)bench_parse_ints(&c->budgets, sweep ? "64,128,256,512,1024,2048" : "0", 0, BENCH_DEPTH_MAX,
@@ -412,7 +415,7 @@ int app_bench_magicdec(int argc, char **argv)
         "Measures speculation over plain decoding: every sequence of a batch goes on from its own part of a text; all "
         "settings go on from the same prompts and take turns, and their outputs are compared with plain "
         "decoding's.\v"
-        "Lists are separated by commas. Reading the prompts is not timed, nor is what follows when the first sequence is done. A speed-up is the median over repetitions, each "
+        "Lists are separated by commas. Reading the prompts is not timed; sequences that are done leave the batch to the others. A speed-up is the median over repetitions, each "
         "against plain decoding of the same one; \"of best\" is auto's speed over that of the best other setting of the cell.",
         NULL,
         NULL,
