@@ -32,7 +32,7 @@ bool lf_auto_jacobi_try(lf_auto_jacobi *j, lf_seq *seq, int n)
     static const double least = 0.05;
     if (j->tried > share * j->seconds || seq->n_wanted < TRY) return false;
     const int len = (int)seq->tokens.len;
-    for (int i = 0; i < TRY; i++) 
+    for (int i = 0; i < TRY; i++)
         j->tried += fmax(lf_cost_of_candidate(j->cost, n + i, 1 + i, len), least * j->step / n);
     j->n_tries++;
     seq->n_candidates = TRY;
