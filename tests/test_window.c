@@ -177,6 +177,20 @@ static void test_luck_may_change(void **state)
     close_decoder(&d);
 }
 
+/* Where rows seem to cost nothing, a target that is never lucky gets tries now and then, and a window not before one has shown
+ * something. */
+static void test_free_rows_are_not_for_nothing(void **state)
+{
+    (void)state;
+    world w = {.luck = 0.0, .cost = machine(0.0), .rng = 6};
+    decoder d;
+    open_decoder(&d, &w);
+    assert_int_equal(plan_window(&d), 0);
+    const double rows = rows_per_pass(&d, &w, 500);
+    assert_true(rows > 1.1 && rows < 1.3);
+    close_decoder(&d);
+}
+
 /* A new sequence begins with what the others showed. */
 static void test_others_say_what_to_expect(void **state)
 {
@@ -280,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_as_fast_as_the_best_window),
         cmocka_unit_test(test_short_texts),
         cmocka_unit_test(test_luck_may_change),
+        cmocka_unit_test(test_free_rows_are_not_for_nothing),
         cmocka_unit_test(test_others_say_what_to_expect),
         cmocka_unit_test(test_a_full_pass_has_smaller_windows),
         cmocka_unit_test(test_judging),
