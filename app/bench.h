@@ -57,6 +57,45 @@ void app_bench_check_list(struct argp_state *state, const char *option, lf_statu
         "quiet", 'q', NULL, 0, "no progress", 0                                                              \
     }
 
+/* What the kinds that decode a text have besides, with the keys that these options have there. */
+enum {
+    APP_BENCH_OPT_PROMPTS = 0x380,
+    APP_BENCH_OPT_TASK,
+    APP_BENCH_OPT_KV,
+    APP_BENCH_OPT_CPU_MASK,
+    APP_BENCH_OPT_JSON,
+};
+#define APP_BENCH_OPTIONS_OF_TEXT                                                                                       \
+    {"model", 'm', "PATH", 0, "the model, with its tokenizer", 0},                                                      \
+        {"file", 'f', "FILE", 0, "the text that the sequences begin with: a novel", 0},                                 \
+        {"prompts",                                                                                                     \
+         APP_BENCH_OPT_PROMPTS,                                                                                         \
+         "FILE",                                                                                                        \
+         0,                                                                                                             \
+         "or JSON lines with \"prompt\": each sequence ends with one of them, after as many others as fit the context", \
+         0},                                                                                                            \
+        {"task", APP_BENCH_OPT_TASK, "NAME", 0, "what the text is, for the results (default: prose)", 0},               \
+        {"predict", 'n', "N", 0, "tokens of each sequence (default: 64)", 0},                                           \
+        {"cache-type",                                                                                                  \
+         APP_BENCH_OPT_KV,                                                                                              \
+         "TYPE",                                                                                                        \
+         0,                                                                                                             \
+         "type of the KV cache: f32, f16, bf16 (default) or q8_0",                                                      \
+         0},                                                                                                            \
+        {"cpu-mask",                                                                                                    \
+         APP_BENCH_OPT_CPU_MASK,                                                                                        \
+         "LEVEL",                                                                                                       \
+         0,                                                                                                             \
+         "use no instructions above scalar, avx2, avx512 or native (default)",                                          \
+         0},                                                                                                            \
+        {"json",                                                                                                        \
+         APP_BENCH_OPT_JSON,                                                                                            \
+         "FILE",                                                                                                        \
+         0,                                                                                                             \
+         "write a JSON object for each setting to FILE (-: standard output)",                                           \
+         0},                                                                                                            \
+        APP_BENCH_OPTION_THREADS, APP_BENCH_OPTION_QUIET
+
 /* The folder for models when the user named none; to be freed. NULL and a message without memory. */
 char *app_bench_default_dir(void);
 

@@ -8,17 +8,12 @@
 #include <string.h>
 
 enum {
-    OPT_PROMPTS = 0x300,
-    OPT_TASK,
-    OPT_SEQUENCES,
+    OPT_SEQUENCES = 0x300,
     OPT_CONTEXT,
     OPT_SELECTION,
     OPT_BUDGET,
     OPT_G,
     OPT_TEMP,
-    OPT_KV,
-    OPT_CPU_MASK,
-    OPT_JSON,
 };
 
 static const char *const selections[] = {"window", "snap", "verify", NULL};
@@ -29,26 +24,14 @@ typedef struct command {
 } command;
 
 static const struct argp_option options[] = {
-    {"model", 'm', "PATH", 0, "the model, with its tokenizer", 0},
-    {"file", 'f', "FILE", 0, "the text that the sequences begin with: a novel", 0},
-    {"prompts", OPT_PROMPTS, "FILE", 0,
-     "or JSON lines with \"prompt\": each sequence ends with one of them, after as many others as fit the context",
-     0},
-    {"task", OPT_TASK, "NAME", 0, "what the text is, for the results (default: prose)", 0},
+    APP_BENCH_OPTIONS_OF_TEXT,
     {"sequences", OPT_SEQUENCES, "N", 0, "how many (default: 16)", 0},
     {"context", OPT_CONTEXT, "LIST", 0, "tokens of each prompt (default: 4096)", 0},
     {"selection", OPT_SELECTION, "LIST", 0, "window, snap, verify (default: all)", 0},
     {"budget", OPT_BUDGET, "LIST", 0,
      "positions; 0: the proposer's own choice (default: 64,128,256,512,1024,2048)", 0},
     {"g", OPT_G, "LIST", 0, "candidates of a round at most (default: 1,2,4,8,12)", 0},
-    {"predict", 'n', "N", 0, "tokens of each sequence (default: 64)", 0},
     {"temp", OPT_TEMP, "LIST", 0, "temperatures (default: 0,0.8)", 0},
-    APP_BENCH_OPTION_THREADS,
-    {"cache-type", OPT_KV, "TYPE", 0, "type of the KV cache: f32, f16, bf16 (default) or q8_0", 0},
-    {"cpu-mask", OPT_CPU_MASK, "LEVEL", 0,
-     "use no instructions above scalar, avx2, avx512 or native (default)", 0},
-    {"json", OPT_JSON, "FILE", 0, "write a JSON object for each setting to FILE (-: standard output)", 0},
-    APP_BENCH_OPTION_QUIET,
     {0},
 };
 
@@ -71,8 +54,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     switch (key) {
     case 'm': o->model_path = arg; return 0;
     case 'f': o->text_path = arg; return 0;
-    case OPT_PROMPTS: o->prompts_path = arg; return 0;
-    case OPT_TASK: o->task = arg; return 0;
+    case APP_BENCH_OPT_PROMPTS: o->prompts_path = arg; return 0;
+    case APP_BENCH_OPT_TASK: o->task = arg; return 0;
     case OPT_SEQUENCES:
         o->n_sequences = (int)app_parse_int(state, "--sequences", arg, 1, BENCH_BATCH_MAX);
         return 0;
@@ -87,9 +70,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 'n': o->n_tokens = (int)app_parse_int(state, "--predict", arg, 2, BENCH_N_MAX); return 0;
     case OPT_TEMP: parse_temperatures(o, state, arg); return 0;
     case 't': o->n_threads = (int)app_parse_int(state, "--threads", arg, 0, 256); return 0;
-    case OPT_KV: o->kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
-    case OPT_CPU_MASK: o->cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
-    case OPT_JSON: c->out.json_path = arg; return 0;
+    case APP_BENCH_OPT_KV: o->kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
+    case APP_BENCH_OPT_CPU_MASK: o->cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
+    case APP_BENCH_OPT_JSON: c->out.json_path = arg; return 0;
     case 'q': c->out.quiet = true; return 0;
     case ARGP_KEY_ARG: app_usage_error(state, "found argument \"%s\", expected options only", arg); return 0;
     case ARGP_KEY_END:

@@ -20,16 +20,11 @@ enum {
     OPT_DRAFTING,
     OPT_DRAFT_MODEL,
     OPT_DRAFT_WINDOW,
-    OPT_PROMPTS,
-    OPT_TASK,
     OPT_SWEEP,
     OPT_PEER,
     OPT_RESUME,
     OPT_REPS,
     OPT_TEMP,
-    OPT_KV,
-    OPT_CPU_MASK,
-    OPT_JSON,
 };
 
 static const char *const selections[] = {"window", "snap", "verify", NULL};
@@ -46,19 +41,15 @@ typedef struct command {
 } command;
 
 static const struct argp_option options[] = {
-    {"model", 'm', "PATH", 0, "the model, with its tokenizer", 0},
-    {"file", 'f', "FILE", 0, "the text that the sequences begin with: a novel", 0},
-    {"prompts", OPT_PROMPTS, "FILE", 0,
-     "or JSON lines with \"prompt\": each sequence ends with one of them, after as many others as fit the context",
-     0},
-    {"task", OPT_TASK, "NAME", 0, "what the text is, for the results (default: prose)", 0},
+    APP_BENCH_OPTIONS_OF_TEXT,
     {"batch", OPT_BATCH, "LIST", 0, "sequences (default: 1,4,16)", 0},
     {"context", OPT_CONTEXT, "LIST", 0, "tokens of each prompt (default: 1024,4096)", 0},
     {"proposer", OPT_PROPOSER, "LIST", 0,
      "beside plain decoding: ngram, jacobi, sparse, draft, auto, and magicdec, which is what the published code does (default: sparse,auto)",
      0},
     {"selection", OPT_SELECTION, "LIST", 0,
-     "of sparse: window, snap, verify (default: verify); of magicdec: window, snap", 0},
+     "of sparse: window, snap, verify (default: verify); of auto: the first of them; of magicdec: window, snap",
+     0},
     {"budget", OPT_BUDGET, "LIST", 0, "of sparse and magicdec: positions; 0: its own choice (default: 0)", 0},
     {"drafting", OPT_DRAFTING, "LIST", 0, "of sparse and draft: single, jacobi (default: single)", 0},
     {"draft-model", OPT_DRAFT_MODEL, "PATH", 0,
@@ -69,18 +60,11 @@ static const struct argp_option options[] = {
     {"sweep", OPT_SWEEP, NULL, 0,
      "other defaults: ngram, sparse with every selection, budgets of 64 to 2048, 1 to 12 candidates; and auto",
      0},
-    {"predict", 'n', "N", 0, "tokens of each sequence (default: 64)", 0},
     {"temp", OPT_TEMP, "T", 0, "temperature (default: 0)", 0},
     {"reps", OPT_REPS, "N", 0, "repetitions (default: 3)", 0},
     {"peer", OPT_PEER, "COMMAND", 0, "decode plainly by this engine, too, in turns: see bench/peer_llama.py",
      0},
-    APP_BENCH_OPTION_THREADS,
-    {"cache-type", OPT_KV, "TYPE", 0, "type of the KV cache: f32, f16, bf16 (default) or q8_0", 0},
-    {"cpu-mask", OPT_CPU_MASK, "LEVEL", 0,
-     "use no instructions above scalar, avx2, avx512 or native (default)", 0},
-    {"json", OPT_JSON, "FILE", 0, "write a JSON object for each setting to FILE (-: standard output)", 0},
     {"resume", OPT_RESUME, NULL, 0, "leave out the cells that FILE of --json has, and add to it", 0},
-    APP_BENCH_OPTION_QUIET,
     {0},
 };
 
@@ -103,11 +87,13 @@ static int find_proposer(struct argp_state *state, const char *name)
     return proposer;
 }
 
-/* The selections of a proposer's settings: the published code has two of those asked for, or the better of its own. */
+/* The selections of a proposer's settings: the published code has two of those asked for, or the better of its own; auto drafts over
+ * the first one. */
 static bench_ints selections_of(const command *c, int proposer)
 {
     bench_ints list = {0};
     if (proposer == LF_PROPOSER_SPARSE) return c->selections;
+    if (proposer == LF_PROPOSER_AUTO) return (bench_ints){.n = 1, .v = {c->selections.v[0]}};
     for (int i = 0; proposer == BENCH_FAITHFUL && i < c->selections.n; i++)
         if (c->selections.v[i] != LF_SELECT_VERIFY) list.v[list.n++] = c->selections.v[i];
     if (list.n == 0)
@@ -162,7 +148,7 @@ static void set_defaults(command *c)
     if (!c->proposers.n)
         (void)bench_parse_names(&c->proposers, sweep ? "ngram,sparse,auto" : "sparse,auto", NULL);
     if (!c->selections.n)
-        (void)bench_parse_choices(&c->selections, sweep ? "window,snap,verify" : "verify", selections, NULL);
+        (void)bench_parse_choices(&c->selections, sweep ? "verify,snap,window" : "verify", selections, NULL);
     if (!c->draftings.n) (void)bench_parse_choices(&c->draftings, "single", draftings, NULL);
     if (!c->budgets.n)
         (void)bench_parse_ints(&c->budgets, sweep ? "64,128,256,512,1024,2048" : "0", 0, BENCH_DEPTH_MAX,
@@ -193,8 +179,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     switch (key) {
     case 'm': o->model_path = arg; return 0;
     case 'f': o->text_path = arg; return 0;
-    case OPT_PROMPTS: o->prompts_path = arg; return 0;
-    case OPT_TASK: o->task = arg; return 0;
+    case APP_BENCH_OPT_PROMPTS: o->prompts_path = arg; return 0;
+    case APP_BENCH_OPT_TASK: o->task = arg; return 0;
     case OPT_BATCH: LIST("--batch", bench_parse_ints(&o->batches, arg, 1, BENCH_BATCH_MAX, &err)); return 0;
     case OPT_CONTEXT:
         LIST("--context", bench_parse_ints(&o->contexts, arg, 33, BENCH_DEPTH_MAX, &err));
@@ -216,9 +202,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_REPS: o->reps = (int)app_parse_int(state, "--reps", arg, 1, BENCH_REPS_MAX); return 0;
     case OPT_PEER: o->peer_command = arg; return 0;
     case 't': o->n_threads = (int)app_parse_int(state, "--threads", arg, 0, 256); return 0;
-    case OPT_KV: o->kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
-    case OPT_CPU_MASK: o->cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
-    case OPT_JSON: c->out.json_path = arg; return 0;
+    case APP_BENCH_OPT_KV: o->kv_dtype = app_parse_dtype(state, "--cache-type", arg); return 0;
+    case APP_BENCH_OPT_CPU_MASK: o->cpu_mask = app_parse_cpu_mask(state, "--cpu-mask", arg); return 0;
+    case APP_BENCH_OPT_JSON: c->out.json_path = arg; return 0;
     case OPT_RESUME: c->resume = true; return 0;
     case 'q': c->out.quiet = true; return 0;
     case ARGP_KEY_ARG: app_usage_error(state, "found argument \"%s\", expected options only", arg); return 0;
@@ -412,7 +398,7 @@ int app_bench_magicdec(int argc, char **argv)
         "Measures speculation over plain decoding: every sequence of a batch goes on from its own part of a text; all "
         "settings go on from the same prompts and take turns, and their outputs are compared with plain "
         "decoding's.\v"
-        "Lists are separated by commas. Reading the prompts is not timed, nor is what follows when the first sequence is done. A speed-up is the median over repetitions, each "
+        "Lists are separated by commas. Reading the prompts is not timed; sequences that are done leave the batch to the others. A speed-up is the median over repetitions, each "
         "against plain decoding of the same one; \"of best\" is auto's speed over that of the best other setting of the cell.",
         NULL,
         NULL,

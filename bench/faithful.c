@@ -443,6 +443,7 @@ lf_status bench_faithful_run(bench_lab *l, const bench_setting *setting, bench_r
     const int64_t start = lf_clock_ns();
     while (!has_ended(l)) LF_TRY(run_round(f, setting, run, err));
     run->seconds = (double)(lf_clock_ns() - start) * 1e-9;
+    for (int i = 0; i < l->batch; i++) l->subjects[i].seconds = run->seconds;
     (void)lf_kv_page_bytes(&l->shape, &page_bytes);
     *draft_bytes = (double)page_bytes * l->batch *
                    ((cache->n + l->o->n_tokens + LF_PAGE_POS - 1) / LF_PAGE_POS);

@@ -66,39 +66,37 @@ static void end_subject(bench_subject *s)
     s->seq = (lf_seq){0};
 }
 
-/* Adds a pass that all sequences were in. */
-static void add_pass(bench_lab *l, bench_run *run, const lf_step *step)
+/* Adds a pass, which ended so many seconds after the first began. */
+static void add_pass(bench_lab *l, bench_run *run, const lf_step *step, double seconds)
 {
+    run->seconds = seconds;
     run->n_timed += step->emitted;
     run->propose += (double)step->propose_ns * 1e-9;
     run->forward += (double)step->forward_ns * 1e-9;
     run->pick += (double)step->pick_ns * 1e-9;
     for (int i = 0; i < l->batch; i++) {
         bench_subject *s = &l->subjects[i];
+        if (s->seq.step.rows == 0) continue;
         s->n_timed += s->seq.step.emitted;
+        s->seconds = seconds;
         bench_run_count(run, s->seq.step.proposed, s->seq.step.accepted);
     }
 }
 
-/* Steps until every sequence has its tokens. The steps that read the rest of the prompts are not timed, nor are those after the first
- * sequence was done: the batch is whole in all that is. */
+/* Steps until every sequence has its tokens. The steps that read the rest of the prompts are not timed. */
 static lf_status decode(bench_lab *l, bench_run *run, lf_error *err)
 {
     lf_step step;
     int64_t start = 0;
-    int n_left = l->batch;
-    while (n_left > 0) {
-        const bool whole = n_left == l->batch;
+    for (int n_left = l->batch; n_left > 0;) {
         const lf_status status = lf_round_step(l->round, l->seqs, l->batch, &step, err);
         if (status != LF_OK) return status;
         if (l->hooks->canceled(l->hooks->cookie)) return lf_fail(err, LF_ECANCELED, "interrupted");
         const int64_t now = lf_clock_ns();
-        if (step.prefill_rows > 0) {
+        if (step.prefill_rows > 0)
             start = now;
-        } else if (whole) {
-            run->seconds = (double)(now - start) * 1e-9;
-            add_pass(l, run, &step);
-        }
+        else
+            add_pass(l, run, &step, (double)(now - start) * 1e-9);
         n_left = 0;
         for (int i = 0; i < l->batch; i++) n_left += !l->subjects[i].seq.finished;
     }
@@ -157,7 +155,7 @@ static lf_status run_setting(cell *c, int i_setting, int rep, lf_error *err)
         const int n = s->n_output < l->o->n_tokens ? s->n_output : l->o->n_tokens;
         if (i_setting == 0 && rep == 0) memcpy(s->plain, output, (size_t)n * sizeof *output);
         t->different |= memcmp(s->plain, output, (size_t)n * sizeof *output) != 0;
-        t->latency[rep * l->batch + i] = run.seconds / s->n_timed;
+        t->latency[rep * l->batch + i] = s->seconds / s->n_timed;
     }
 done:
     for (int i = 0; i < l->batch; i++) end_subject(&l->subjects[i]);

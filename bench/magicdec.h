@@ -2,9 +2,9 @@
  *
  * Every sequence reads its own part of a text, or prompts, up to the context, then goes on by itself for some tokens. All settings go on
  * from the same prompts, in the same cache (each on forks of its sequences), and take turns, repetition by repetition; their outputs
- * are compared with those of plain decoding, token by token. Reading the prompts is not timed, nor is what follows when the first sequence
- * is done: a server would put another one in its place, so the batch is whole in all that is measured. A speed-up is the median over
- * repetitions, each against plain decoding of the same one: the machine's speed drifts from one to the next. */
+ * are compared with those of plain decoding, token by token. Reading the prompts is not timed. All tokens of all sequences are: those that
+ * are done leave the batch to the others, so that neither the quick ones nor the slow ones are counted for more than they are. A speed-up
+ * is the median over repetitions, each against plain decoding of the same one: the machine's speed drifts from one to the next. */
 #ifndef LF_BENCH_MAGICDEC_H
 #define LF_BENCH_MAGICDEC_H
 

@@ -311,6 +311,7 @@ lf_status bench_subject_start(bench_lab *l, bench_subject *s, const bench_settin
 {
     const int n = l->n_prompt;
     s->n_output = s->n_timed = 0;
+    s->seconds = 0.0;
     s->seq = (lf_seq){.tokens = {.data = s->tokens, .len = (size_t)n, .cap = (size_t)bench_positions_of(l)},
                       .len_max = n + l->o->n_tokens,
                       .n_prompt = n,

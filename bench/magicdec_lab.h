@@ -21,7 +21,8 @@ typedef struct bench_subject {
     int32_t *tokens; /* (n_prompt + n_tokens + LF_DRAFT_MAX + 1) */
     int32_t *plain;  /* (n_tokens) what plain decoding says */
     int n_output;
-    int n_timed; /* of the output, in timed passes */
+    int n_timed;    /* of the output, in timed passes, */
+    double seconds; /* which took so long, from the first to its last */
 } bench_subject;
 
 /* What one repetition of a setting gave, over all sequences. */

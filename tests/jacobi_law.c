@@ -143,6 +143,15 @@ static void count(law_counts *counts, const output *o, const way *w)
     if (strcmp(w->proposer, "sparse") == 0) counts->drafted += o->result.accepted;
 }
 
+static void count_chosen(law_counts *counts, const lf_engine_stats *stats, const lf_engine_stats *before)
+{
+    for (int p = 0; p < stats->n_proposers; p++) {
+        if (strcmp(stats->proposers[p].name, "jacobi") != 0) continue;
+        counts->chosen_by_auto += (long)(stats->proposers[p].accepted - before->proposers[p].accepted);
+        counts->tried_by_auto += (long)(stats->proposers[p].proposed - before->proposers[p].proposed);
+    }
+}
+
 law_counts expect_jacobi_law(const char *model_path)
 {
     static const way plain = {"none", "single", -1},
@@ -167,10 +176,7 @@ law_counts expect_jacobi_law(const char *model_path)
                 compare(&found[i], &expected[i], &ways[k], batches[b], i);
                 count(&counts, &found[i], &ways[k]);
             }
-            for (int p = 0; p < stats.n_proposers && strcmp(ways[k].proposer, "auto") == 0; p++)
-                if (strcmp(stats.proposers[p].name, "jacobi") == 0)
-                    counts.chosen_by_auto += (long)(stats.proposers[p].accepted -
-                                                    before.proposers[p].accepted);
+            if (strcmp(ways[k].proposer, "auto") == 0) count_chosen(&counts, &stats, &before);
             free_outputs(found);
         }
         lf_engine_close(engine);

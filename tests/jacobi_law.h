@@ -7,6 +7,7 @@ typedef struct law_counts {
     long n_outputs; /* compared */
     long jacobi,
         chosen_by_auto; /* guesses accepted of windows that were free: with `jacobi`, and where `auto` chose it */
+    long tried_by_auto; /* guesses verified where `auto` chose it */
     long drafted;       /* candidates accepted that Jacobi iterations over a sparse view drafted */
 } law_counts;
 

@@ -96,7 +96,7 @@ static bench_magicdec_options decoding_of(const bench_acceptance_options *o, flo
     bench_magicdec_options m = {.model_path = o->model_path,
                                 .text_path = o->text_path,
                                 .task = o->task,
-                                .batches = {.n = 1, .v = {1}},
+                                .batches = {.n = 1, .v = {o->n_sequences}},
                                 .contexts = o->contexts,
                                 .n_tokens = o->n_tokens,
                                 .reps = 1,
@@ -120,7 +120,8 @@ static void test_counts_are_those_of_decoding(void **state)
     results r = {.n = 0};
     const bench_hooks hooks = hooks_of(&r);
     lf_error err;
-    const bench_acceptance_options o = make_options();
+    bench_acceptance_options o = make_options();
+    o.n_sequences = 3;
     assert_ok(bench_run_acceptance(&o, &hooks, keep, &err), &err);
     assert_int_equal(r.n, 2 * 2 * 2 * 3);
     long right = 0, wrong = 0;

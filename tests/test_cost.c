@@ -30,7 +30,8 @@ static double rate_of(const lf_cost *c, const lf_cost *by, const lf_cost_seq *se
         const lf_cost_seq *s = &seqs[i];
         const lf_cost_way *w = &s->ways[s->g > 0 ? s->way : 0];
         const double a = w->acceptance;
-        tokens += (1 - pow(a, s->g + 1)) / (1 - a);
+        tokens += w->gains ? 1 : (1 - pow(a, s->g + 1)) / (1 - a);
+        for (int place = 0; w->gains && place < s->g; place++) tokens += w->gains[place];
         rows += s->g;
         seconds += c->target * lf_cost_attend(c, 1) * s->len;
         seconds += c->candidates * (lf_cost_attend(c, 1 + s->g) - lf_cost_attend(c, 1)) * s->len;
@@ -86,13 +87,18 @@ static lf_cost smaller_model(const lf_cost *c, double share)
     return small;
 }
 
-/* Copies now and then, and drafts over more and more positions, which are right more and more often. */
-static lf_cost_seq draw_sequence(uint64_t *rng)
+enum { G_MAX = 6 };
+
+/* Copies now and then, or a window of guesses, which may be worth nothing before it is large; and drafts over more and more positions,
+ * which are right more and more often. */
+static lf_cost_seq draw_sequence(uint64_t *rng, double gains[G_MAX])
 {
     lf_cost_seq s = {.len = 500 + (int)(rng_next(rng) % 16000)};
-    const int g_max = (int)(rng_next(rng) % 7), n_budgets = (int)(rng_next(rng) % 3);
-    if (rng_next(rng) % 2)
-        s.ways[s.n_ways++] = (lf_cost_way){.acceptance = uniform(rng, 0.1, 0.97), .g_max = g_max};
+    const int g_max = (int)(rng_next(rng) % (G_MAX + 1)), n_budgets = (int)(rng_next(rng) % 3),
+              kind = (int)(rng_next(rng) % 3);
+    if (kind == 0) s.ways[s.n_ways++] = (lf_cost_way){.acceptance = uniform(rng, 0.1, 0.97), .g_max = g_max};
+    if (kind == 1) s.ways[s.n_ways++] = (lf_cost_way){.gains = gains, .g_max = g_max};
+    for (int i = 0; i < G_MAX; i++) gains[i] = uniform(rng, 0, 1) * uniform(rng, 0, 1);
     double acceptance = uniform(rng, 0.1, 0.97);
     for (int i = 0; i < n_budgets || s.n_ways == 0; i++) {
         s.ways[s.n_ways++] = (lf_cost_way){
@@ -109,7 +115,7 @@ static void test_plans_are_nearly_the_best(void **state)
 {
     (void)state;
     uint64_t rng = 5;
-    int n_drafting = 0, n_copying = 0, n_plain = 0;
+    int n_drafting = 0, n_copying = 0, n_guessing = 0, n_plain = 0;
     double sum = 0;
     for (int k = 0; k < 400; k++) {
         const int free_rows = 1 << k / 2 % 4;
@@ -117,7 +123,8 @@ static void test_plans_are_nearly_the_best(void **state)
         const lf_cost *by = k % 2 ? &c : &small;
         const int n = 1 + (int)(rng_next(&rng) % 3), other_rows = (int)(rng_next(&rng) % 5);
         lf_cost_seq seqs[3], all[3];
-        for (int i = 0; i < n; i++) all[i] = seqs[i] = draw_sequence(&rng);
+        double gains[3][G_MAX];
+        for (int i = 0; i < n; i++) all[i] = seqs[i] = draw_sequence(&rng, gains[i]);
         const double rate = lf_cost_plan(&c, by, seqs, n, other_rows),
                      best = best_of_all(&c, by, all, n, 0, other_rows);
         assert_true(fabs(rate - rate_of(&c, by, seqs, n, other_rows)) < 1e-9 * rate);
@@ -128,12 +135,14 @@ static void test_plans_are_nearly_the_best(void **state)
             assert_in_range(s->way + 1, 0, s->n_ways);
             assert_in_range(s->g, 0, s->way < 0 ? 0 : s->ways[s->way].g_max);
             n_drafting += s->g > 0 && s->ways[s->way].draft_len > 0;
-            n_copying += s->g > 0 && s->ways[s->way].draft_len == 0;
+            n_guessing += s->g > 0 && s->ways[s->way].gains;
+            n_copying += s->g > 0 && s->ways[s->way].draft_len == 0 && !s->ways[s->way].gains;
+            assert_true(s->g == 0 || s->ways[s->way].worth > 0);
             n_plain += s->g == 0 && s->ways[0].g_max > 0;
         }
     }
     assert_true(sum > 400 * 0.995);
-    assert_true(n_drafting > 50 && n_copying > 50 && n_plain > 50); /* all kinds were met */
+    assert_true(n_drafting > 50 && n_copying > 50 && n_guessing > 50 && n_plain > 50); /* all were met */
 }
 
 /* Iterations that settle one candidate each cost more than single passes, whose rows they have and more; they pay where rows are

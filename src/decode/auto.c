@@ -16,8 +16,14 @@
 /* JACOBI has no proposer of its own: its guesses are those where Jacobi drafts begin. */
 typedef enum source { NGRAM, SPARSE, DRAFT, N_SOURCES, JACOBI = N_SOURCES, NOTHING } source;
 
-/* Kinds of candidates. */
-enum { COPY_KINDS = 5, BUDGETS = COPY_KINDS, SMALLER_MODEL = BUDGETS + LF_BUDGETS, N_KINDS };
+/* Kinds of candidates; windows of guesses have counts of their own. */
+enum {
+    COPY_KINDS = 5,
+    BUDGETS = COPY_KINDS,
+    SMALLER_MODEL = BUDGETS + LF_BUDGETS,
+    N_KINDS,
+    WINDOW = N_KINDS
+};
 
 /* What Jacobi drafts settled in how many passes, older ones fading. */
 typedef struct iterations {
@@ -58,7 +64,6 @@ static void close_auto(lf_proposer *self)
 {
     chooser *p = (chooser *)(void *)self;
     for (int i = 0; i < N_SOURCES; i++) lf_proposer_close(p->sources[i]);
-    lf_auto_jacobi_free(&p->jacobi);
     free(p->plan);
     free(p->plan_of_other);
     free(p->subset);
@@ -101,7 +106,7 @@ static lf_status open_auto(lf_proposer **out, const lf_proposer_env *env, lf_err
         status = lf_fail_memory(err, "a proposer", n * sizeof *p->plan);
         goto done;
     }
-    LF_TRY(lf_auto_jacobi_init(&p->jacobi, env->cost, env->seqs_max, err));
+    p->jacobi.cost = env->cost;
     LF_TRY(open_sources(p, env, err));
     *out = &p->base;
 done:
@@ -165,7 +170,7 @@ static const double prior_of_copies[COPY_KINDS] = {0.6, 0.5, 0.35, 0.2, 0.1}, pr
 
 /* With the budget doubled, and halved, there are so many wrong ones of what there were, until it is seen: both are hoped for, so that
  * what could be better is tried. Before anything is seen, a doubled one leaves so many. */
-static const double rate_of_double = 0.4, rate_of_half = 1.3, rate_at_first = 0.6;
+static const double rate_of_double = 0.6, rate_of_half = 1.3, rate_at_first = 0.6;
 
 /* A copy that continues 2, 3, 4 to 7, 8 to 15 or more tokens. */
 static int kind_of_copy(int n_matched)
@@ -238,6 +243,7 @@ static void fill_plan(const chooser *p, lf_cost_seq *plan, source from, lf_seq *
         plan[i].len = len;
         plan[i].n_ways = 0;
         if (s->n_occurred > 0) add_way(p, &plan[i], s, NGRAM, s->copy_kind, 0, s->n_occurred);
+        lf_auto_jacobi_add_way(&s->jacobi, &plan[i], WINDOW);
         if (from == SPARSE) {
             int budgets[LF_BUDGETS], places[LF_BUDGETS];
             const int n_budgets = lf_tile_choice_ladder(s->of[SPARSE], len, budgets, places);
@@ -249,39 +255,37 @@ static void fill_plan(const chooser *p, lf_cost_seq *plan, source from, lf_seq *
     }
 }
 
-/* Plans for who drafts best, in p->drafter and p->plan; returns the tokens per second expected. */
-static double plan_drafts(chooser *p, lf_seq *const *seqs, int n)
+/* Plans for who drafts best, in p->drafter and p->plan. */
+static void plan_drafts(chooser *p, lf_seq *const *seqs, int n)
 {
     p->drafter = SPARSE;
     fill_plan(p, p->plan, SPARSE, seqs, n);
     const double rate = lf_cost_plan(p->costs[SPARSE], p->costs[SPARSE], p->plan, n, 0);
-    if (!p->sources[DRAFT]) return rate;
+    if (!p->sources[DRAFT]) return;
     fill_plan(p, p->plan_of_other, DRAFT, seqs, n);
-    const double other = lf_cost_plan(p->costs[SPARSE], p->costs[DRAFT], p->plan_of_other, n, 0);
-    if (other <= rate) return rate;
+    if (lf_cost_plan(p->costs[SPARSE], p->costs[DRAFT], p->plan_of_other, n, 0) <= rate) return;
     lf_cost_seq *plan = p->plan;
     p->plan = p->plan_of_other;
     p->plan_of_other = plan;
     p->drafter = DRAFT;
-    return other;
 }
 
-/* Plans windows of guesses, too, and leaves each sequence (n) whichever of its two plans is worth more. */
+/* Whether a window of guesses would be worth its rows. */
+static bool has_use_for_guesses(const lf_cost_seq *plan)
+{
+    for (int i = 0; i < plan->n_ways; i++)
+        if (plan->ways[i].kind == WINDOW) return plan->ways[i].worth > 0.0;
+    return false;
+}
+
 static void plan_round(chooser *p, lf_seq *const *seqs, int n)
 {
-    for (int i = 0; i < n; i++) p->jacobi.seqs[i] = &((state *)seqs[i]->proposer_state)->jacobi;
-    const double drafting = plan_drafts(p, seqs, n), guessing = lf_auto_jacobi_plan(&p->jacobi, seqs, n),
-                 rate = drafting > guessing ? drafting : guessing;
-    for (int i = 0; i < n; i++) {
-        lf_window_seq *window = &p->jacobi.plan[i];
-        const double guessed = lf_window_worth(p->jacobi.cost, window, n, rate);
-        /* whoever proposes: what is picked behind a wrong candidate is a guess */
-        seqs[i]->all_picks = guessed > 0.0;
-        if (guessed > lf_cost_worth(p->costs[SPARSE], p->costs[p->drafter], &p->plan[i], n, rate))
-            p->plan[i].g = 0;
-        else
-            window->g = 0;
-    }
+    for (int i = 0; i < n; i++)
+        lf_auto_jacobi_expect(&p->jacobi, &((state *)seqs[i]->proposer_state)->jacobi, seqs[i]);
+    plan_drafts(p, seqs, n);
+    lf_auto_jacobi_begin_round(&p->jacobi, lf_cost_of_step(p->costs[SPARSE], p->plan, n, 0));
+    for (int i = 0; i < n; i++) /* whoever proposes: what is picked behind a wrong candidate is a guess */
+        seqs[i]->all_picks = has_use_for_guesses(&p->plan[i]);
 }
 
 static const char *name_of(const chooser *p, source from)
@@ -289,26 +293,17 @@ static const char *name_of(const chooser *p, source from)
     return from == NOTHING ? "none" : from == JACOBI ? lf_proposer_jacobi.name : p->sources[from]->ops->name;
 }
 
-/* Begins to do what was planned: copies are candidates at once. */
-static void take_way(const chooser *p, lf_seq *seq, const lf_cost_seq *plan, const lf_window_seq *window)
+/* Begins to do what was planned: copies and guesses are candidates at once. */
+static void take_way(const chooser *p, lf_seq *seq, const lf_cost_seq *plan)
 {
     state *s = seq->proposer_state;
-    seq->n_candidates = 0;
-    s->last = NOTHING;
-    if (window->g > 0) {
-        s->last = JACOBI;
-        seq->n_candidates = window->g;
-        lf_guesses_propose(seq->guesses, seq);
-    } else if (plan->g > 0) {
-        const lf_cost_way *way = &plan->ways[plan->way];
-        s->last = way->draft_len > 0 ? p->drafter : NGRAM;
-        s->kind = way->kind;
-        if (s->last == SPARSE) lf_tile_choice_set_budget(s->of[SPARSE], way->draft_len);
-    }
-    if (s->last == NGRAM) {
-        seq->n_candidates = plan->g;
-        memcpy(seq->candidates, s->occurred, (size_t)plan->g * sizeof *seq->candidates);
-    }
+    const lf_cost_way *way = plan->g > 0 ? &plan->ways[plan->way] : NULL;
+    s->last = !way ? NOTHING : way->kind == WINDOW ? JACOBI : way->draft_len > 0 ? p->drafter : NGRAM;
+    s->kind = way ? way->kind : 0;
+    seq->n_candidates = s->last == NGRAM || s->last == JACOBI ? plan->g : 0;
+    if (s->last == NGRAM) memcpy(seq->candidates, s->occurred, (size_t)plan->g * sizeof *seq->candidates);
+    if (s->last == JACOBI) lf_guesses_propose(seq->guesses, seq);
+    if (s->last == SPARSE) lf_tile_choice_set_budget(s->of[SPARSE], way->draft_len);
     seq->step.proposer = name_of(p, s->last);
 }
 
@@ -377,7 +372,7 @@ static void propose(lf_proposer *self, lf_seq *const *seqs, int n)
     look_for_occurrences(p, seqs, n);
     rate_kinds(p);
     plan_round(p, seqs, n);
-    for (int i = 0; i < n; i++) take_way(p, seqs[i], &p->plan[i], &p->jacobi.plan[i]);
+    for (int i = 0; i < n; i++) take_way(p, seqs[i], &p->plan[i]);
     try_guesses(p, seqs, n);
     draft(p, seqs, n);
 }

@@ -2,44 +2,38 @@
 
 #include "decode/guesses.h"
 
-#include <stdlib.h>
+#include <assert.h>
+#include <math.h>
 
 enum { TRY = 2 /* guesses of a try */ };
 
-lf_status lf_auto_jacobi_init(lf_auto_jacobi *j, const lf_cost *cost, int seqs_max, lf_error *err)
+void lf_auto_jacobi_expect(const lf_auto_jacobi *j, lf_auto_jacobi_seq *s, const lf_seq *seq)
 {
-    const size_t n = (size_t)seqs_max;
-    *j = (lf_auto_jacobi){
-        .cost = cost, .plan = calloc(n, sizeof *j->plan), .seqs = calloc(n, sizeof *j->seqs)};
-    if (j->plan && j->seqs) return LF_OK;
-    lf_auto_jacobi_free(j);
-    return lf_fail_memory(err, "windows of guesses", n * sizeof *j->plan);
+    s->n_gains = lf_window_expect(s->gains, &s->counts, &j->counts, seq->n_wanted);
 }
 
-void lf_auto_jacobi_free(lf_auto_jacobi *j)
+void lf_auto_jacobi_add_way(const lf_auto_jacobi_seq *s, lf_cost_seq *plan, int kind)
 {
-    free(j->plan);
-    free(j->seqs);
-    *j = (lf_auto_jacobi){0};
+    assert(plan->n_ways < LF_COST_WAYS);
+    if (s->n_gains > 0)
+        plan->ways[plan->n_ways++] = (lf_cost_way){.gains = s->gains, .g_max = s->n_gains, .kind = kind};
 }
 
-double lf_auto_jacobi_plan(lf_auto_jacobi *j, lf_seq *const *seqs, int n)
+void lf_auto_jacobi_begin_round(lf_auto_jacobi *j, double seconds)
 {
-    double plain;
-    for (int i = 0; i < n; i++)
-        j->plan[i] = (lf_window_seq){
-            .own = &j->seqs[i]->counts, .len = (int)seqs[i]->tokens.len, .g_max = seqs[i]->n_wanted};
-    const double rate = lf_window_plan(j->cost, &j->counts, j->plan, n, 0, &plain);
-    j->seconds += plain;
-    return rate;
+    j->step = seconds;
+    j->seconds += seconds;
 }
 
 bool lf_auto_jacobi_try(lf_auto_jacobi *j, lf_seq *seq, int n)
 {
     static const double share = 0.01; /* of the time, for tries */
+    /* Of a step: what a row costs on a machine that was measured to give it away. */
+    static const double least = 0.05;
     if (j->tried > share * j->seconds || seq->n_wanted < TRY) return false;
     const int len = (int)seq->tokens.len;
-    for (int i = 0; i < TRY; i++) j->tried += lf_cost_of_candidate(j->cost, n + i, 1 + i, len);
+    for (int i = 0; i < TRY; i++)
+        j->tried += fmax(lf_cost_of_candidate(j->cost, n + i, 1 + i, len), least * j->step / n);
     j->n_tries++;
     seq->n_candidates = TRY;
     seq->all_picks = true;

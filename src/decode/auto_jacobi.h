@@ -11,29 +11,35 @@
 #ifndef LF_DECODE_AUTO_JACOBI_H
 #define LF_DECODE_AUTO_JACOBI_H
 
+#include "decode/cost.h"
 #include "decode/window.h"
 
 /* Of a sequence; zeroed at first. */
 typedef struct lf_auto_jacobi_seq {
     lf_window_counts counts;
     int n_kept; /* of seq->guesses, picks of the target */
+    /* of the round, for its plan: */
+    int n_gains;
+    double gains[LF_WINDOW_MAX]; /* (n_gains) */
 } lf_auto_jacobi_seq;
 
+/* Of all sequences; with a cost of the target's passes, which is borrowed, and otherwise zeroed at first. */
 typedef struct lf_auto_jacobi {
-    const lf_cost *cost; /* of the target's passes */
+    const lf_cost *cost;
     lf_window_counts counts;
-    lf_window_seq *plan;       /* (seqs_max) */
-    lf_auto_jacobi_seq **seqs; /* (seqs_max) of the sequences of a round; set before it is planned */
-    double seconds, tried;     /* of all passes, had they been plain; of tries beyond that */
+    double step;           /* the seconds of this round's pass without candidates, */
+    double seconds, tried; /* of all of them, and what tries added */
     int n_tries;
 } lf_auto_jacobi;
 
-/* cost is borrowed, and measured before anything is planned. LF_ENOMEM. */
-lf_status lf_auto_jacobi_init(lf_auto_jacobi *j, const lf_cost *cost, int seqs_max, lf_error *err);
-void lf_auto_jacobi_free(lf_auto_jacobi *j); /* a zeroed one is fine */
+/* Finds what a window for the sequence promises in this round. */
+void lf_auto_jacobi_expect(const lf_auto_jacobi *j, lf_auto_jacobi_seq *s, const lf_seq *seq);
 
-/* Plans the windows of a round's sequences (n), into plan; returns the tokens per second expected. */
-double lf_auto_jacobi_plan(lf_auto_jacobi *j, lf_seq *const *seqs, int n);
+/* Adds that to the ways of its plan, as one of a kind, where it is worth a thought. */
+void lf_auto_jacobi_add_way(const lf_auto_jacobi_seq *s, lf_cost_seq *plan, int kind);
+
+/* Takes in what the round's pass takes without candidates. */
+void lf_auto_jacobi_begin_round(lf_auto_jacobi *j, double seconds);
 
 /* Proposes for a sequence, one of n in the pass, if a try is due; false: it is not. */
 bool lf_auto_jacobi_try(lf_auto_jacobi *j, lf_seq *seq, int n);

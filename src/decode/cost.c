@@ -172,6 +172,7 @@ typedef struct plan {
     const lf_cost *c, *by;
     lf_cost_seq *seqs; /* (n) */
     int n, rows;       /* of the verify pass without candidates */
+    double step;       /* its seconds */
     double rate;       /* what a second is worth, in tokens */
     /* How many sequences have a candidate at a place and how many draft it, as far as known: what a row costs depends on it. */
     int n_verifying[LF_DRAFT_MAX], n_drafting[LF_DRAFT_MAX];
@@ -226,28 +227,34 @@ static void count_places(plan *p)
     }
 }
 
-/* What the candidate at a place (from 0) brings beyond its seconds, in tokens, where `chance` is that of being right. */
+/* What the candidate at a place (from 0) brings beyond its seconds, in tokens. */
 static double worth_of_candidate(const plan *p, const lf_cost_seq *s, const lf_cost_way *w, int place,
-                                 double chance)
+                                 double gain)
 {
     double seconds = p->row[place] + p->attend[place] * s->len;
     if (w->draft_len > 0) seconds += p->draft_row[place] + p->draft_pos * w->draft_len;
-    return chance - p->rate * seconds;
+    return gain - p->rate * seconds;
+}
+
+/* How many more are right with the candidate at a place, where that of the place before was `before`. */
+static double gain_of(const lf_cost_way *w, int place, double before)
+{
+    return w->gains ? w->gains[place] : before * w->acceptance;
 }
 
 /* What a way is worth when as many of its candidates are taken as are best, *g of up to `most`. */
 static double worth_of_way(const plan *p, const lf_cost_seq *s, const lf_cost_way *w, int most, int *g)
 {
-    const double odds = w->acceptance / (1.0 - w->acceptance);
-    double worth = 0.0, best = 0.0, chance = 1.0;
+    const double odds = w->gains ? INFINITY : w->acceptance / (1.0 - w->acceptance);
+    double worth = 0.0, best = 0.0, gain = 1.0;
     *g = 0;
     for (int place = 0; place < most && place < w->g_max; place++) {
-        chance *= w->acceptance;
-        worth += worth_of_candidate(p, s, w, place, chance);
+        gain = gain_of(w, place, gain);
+        worth += worth_of_candidate(p, s, w, place, gain);
         if (worth > best) {
             best = worth;
             *g = place + 1;
-        } else if (worth + chance * odds <= best) { /* not even if all that follow cost nothing */
+        } else if (worth + gain * odds <= best) { /* not even if all that follow cost nothing */
             break;
         }
     }
@@ -263,7 +270,7 @@ static void choose_way(const plan *p, lf_cost_seq *s)
     s->spare_worth = 0.0;
     for (int i = 0; i < s->n_ways; i++) {
         int g;
-        const double worth = worth_of_way(p, s, &s->ways[i], p->n_places, &g);
+        const double worth = s->ways[i].worth = worth_of_way(p, s, &s->ways[i], p->n_places, &g);
         if (worth > best) {
             best = worth;
             s->way = i;
@@ -362,24 +369,28 @@ double lf_cost_of_jacobi_draft(const lf_cost *by, const lf_cost_seq *seqs, int n
     return by->draft * passes + by->draft_attend * attend;
 }
 
+double lf_cost_of_step(const lf_cost *c, const lf_cost_seq *seqs, int n, int other_rows)
+{
+    double positions = 0.0;
+    for (int i = 0; i < n; i++) positions += seqs[i].len;
+    return c->target * (lf_cost_pass(c, n + other_rows) + lf_cost_attend(c, 1) * positions);
+}
+
 /* Tokens per second of what the sequences have. */
 static double rate_of(const plan *p)
 {
     const lf_cost *c = p->c;
-    double tokens = 0.0, attend = 0.0, more = 0.0;
+    double tokens = 0.0, attend = 0.0;
     int rows = p->rows;
     for (int i = 0; i < p->n; i++) {
         const lf_cost_seq *s = &p->seqs[i];
-        const double each = lf_cost_attend(c, 1);
-        double chance = 1.0;
+        double gain = 1.0;
         tokens += 1.0;
-        for (int j = 0; j < s->g; j++) tokens += chance *= s->ways[s->way].acceptance;
+        for (int place = 0; place < s->g; place++) tokens += gain = gain_of(&s->ways[s->way], place, gain);
         rows += s->g;
-        attend += each * s->len;
-        more += (lf_cost_attend(c, 1 + s->g) - each) * s->len;
+        attend += (lf_cost_attend(c, 1 + s->g) - lf_cost_attend(c, 1)) * s->len;
     }
-    const double plain = lf_cost_pass(c, p->rows);
-    return tokens / (c->target * (plain + attend) + c->candidates * (lf_cost_pass(c, rows) - plain + more) +
+    return tokens / (p->step + c->candidates * (lf_cost_pass(c, rows) - lf_cost_pass(c, p->rows) + attend) +
                      lf_cost_of_draft(p->by, p->seqs, p->n));
 }
 
@@ -394,6 +405,7 @@ static void keep_best(plan *p)
 /* Candidates of a way that can be worth anything: one that is right once in a hundred times never is. */
 static int count_candidates(const lf_cost_way *w)
 {
+    if (w->gains) return w->g_max;
     const double hopeful = log(0.01) / log(w->acceptance);
     return hopeful < w->g_max ? (int)hopeful : w->g_max;
 }
@@ -415,14 +427,19 @@ double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int 
 {
     enum { PATIENCE = 3 };                 /* rounds that find nothing better */
     static const double worthwhile = 1.03; /* predictions are not better than that */
-    plan p = {.c = c, .by = by, .seqs = seqs, .n = n, .rows = n + other_rows};
+    plan p = {.c = c,
+              .by = by,
+              .seqs = seqs,
+              .n = n,
+              .rows = n + other_rows,
+              .step = lf_cost_of_step(c, seqs, n, other_rows)};
     p.n_places = most_candidates(seqs, n);
     for (int i = 0; i < n; i++) {
         seqs[i].way = seqs[i].best_way = -1;
         seqs[i].g = seqs[i].best_g = 0;
     }
     for (int i = 0; i < p.n_places; i++) p.n_verifying[i] = p.n_drafting[i] = 1;
-    const double plain = rate_of(&p);
+    const double plain = n / p.step;
     p.rate = plain;
     for (int left = PATIENCE; left > 0 && p.n_places > 0; left--) {
         choose(&p);
@@ -439,21 +456,7 @@ double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int 
     for (int i = 0; i < n; i++) {
         seqs[i].way = pays ? seqs[i].best_way : -1;
         seqs[i].g = pays ? seqs[i].best_g : 0;
+        for (int w = 0; w < seqs[i].n_ways && !pays; w++) seqs[i].ways[w].worth = 0.0;
     }
     return pays ? p.rate : plain;
-}
-
-double lf_cost_worth(const lf_cost *c, const lf_cost *by, const lf_cost_seq *s, int n, double rate)
-{
-    if (s->g == 0) return 0.0;
-    const lf_cost_way *w = &s->ways[s->way];
-    const double draft = w->draft_len == 0 ? 0.0
-                                           : by->draft * lf_cost_pass(by, n) / n +
-                                                 by->draft_attend * lf_cost_attend(by, 1) * w->draft_len;
-    double worth = 0.0, chance = 1.0;
-    for (int i = 0; i < s->g; i++) {
-        chance *= w->acceptance;
-        worth += chance - rate * (draft + lf_cost_of_candidate(c, n + i, 1 + i, s->len));
-    }
-    return worth;
 }

@@ -51,9 +51,12 @@ double lf_cost_attend(const lf_cost *c, int rows);
 typedef struct lf_cost_way {
     double
         acceptance; /* chance that a candidate is right, given those before it are: more than 0, less than 1 */
-    int draft_len;  /* positions that a draft pass sees; 0: candidates take no passes */
-    int g_max;      /* candidates at most, up to LF_DRAFT_MAX */
-    int kind;       /* the caller's */
+    const double *
+        gains; /* NULL; or, instead, the right ones more with each candidate more: (g_max), where a longer draft is another one */
+    int draft_len; /* positions that a draft pass sees; 0: candidates take no passes */
+    int g_max;     /* candidates at most, up to LF_DRAFT_MAX */
+    int kind;      /* the caller's */
+    double worth;  /* out: tokens that it brings beyond its seconds; 0 where no plan pays */
 } lf_cost_way;
 
 enum { LF_COST_WAYS = 8 };
@@ -78,9 +81,8 @@ typedef struct lf_cost_seq {
  * verify pass in any case. Returns the tokens per second expected. */
 double lf_cost_plan(const lf_cost *c, const lf_cost *by, lf_cost_seq *seqs, int n, int other_rows);
 
-/* What the planned candidates of one of n sequences bring beyond their seconds, in tokens, at `rate` tokens a second: rows of the target
- * pass, and of draft passes that all n share. */
-double lf_cost_worth(const lf_cost *c, const lf_cost *by, const lf_cost_seq *s, int n, double rate);
+/* The seconds of a pass with one row of each sequence (n), and other_rows. */
+double lf_cost_of_step(const lf_cost *c, const lf_cost_seq *seqs, int n, int other_rows);
 
 /* The seconds of drafting the g of those sequences (n) whose way takes passes: by single ones, one for each place; or by Jacobi
  * iterations that settle so many candidates in a pass (decode/drafting.h). */

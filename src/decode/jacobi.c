@@ -18,13 +18,14 @@ typedef struct jacobi {
     lf_proposer base;
     lf_proposer_env env;
     lf_window_counts counts; /* of all sequences */
-    lf_window_seq *plan;     /* (seqs_max) of those that choose their window */
+    lf_cost_seq *plan;       /* (seqs_max) of those that choose their window */
 } jacobi;
 
 typedef struct state {
     lf_guesses guesses;     /* picks kept from the last pass, and what fills up behind them */
     int ages[LF_DRAFT_MAX]; /* (guesses.n) passes in a row that picked this guess for its position */
     lf_window_counts counts;
+    double gains[LF_WINDOW_MAX]; /* what a window promises in this round, for its plan */
 } state;
 
 static void close_jacobi(lf_proposer *self)
@@ -81,20 +82,24 @@ static void plan_windows(jacobi *p, lf_seq *const *seqs, int n_seqs)
 {
     int n = 0, other_rows = 0;
     for (int i = 0; i < n_seqs; i++) {
-        const state *s = seqs[i]->proposer_state;
-        if (seqs[i]->draft_free)
-            p->plan[n++] = (lf_window_seq){
-                .own = &s->counts, .len = (int)seqs[i]->tokens.len, .g_max = seqs[i]->n_wanted};
-        else
+        state *s = seqs[i]->proposer_state;
+        if (!seqs[i]->draft_free) {
             other_rows += 1 + seqs[i]->n_wanted;
+            continue;
+        }
+        p->plan[n++] = (lf_cost_seq){
+            .len = (int)seqs[i]->tokens.len,
+            .n_ways = 1,
+            .ways = {{.gains = s->gains,
+                      .g_max = lf_window_expect(s->gains, &s->counts, &p->counts, seqs[i]->n_wanted)}}};
     }
-    if (n > 0) (void)lf_window_plan(p->env.cost, &p->counts, p->plan, n, other_rows, NULL);
+    if (n > 0) (void)lf_cost_plan(p->env.cost, p->env.cost, p->plan, n, other_rows);
 }
 
 static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
 {
     jacobi *p = (jacobi *)(void *)self;
-    const lf_window_seq *planned = p->plan;
+    const lf_cost_seq *planned = p->plan;
     plan_windows(p, seqs, n_seqs);
     for (int i = 0; i < n_seqs; i++) {
         lf_seq *seq = seqs[i];

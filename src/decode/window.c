@@ -3,10 +3,8 @@
 #include <math.h>
 
 static const double fading_own = 0.95, fading_all = 0.995; /* of a count, with each guess judged */
-static const double prior_kept = 0.35, prior_new = 0.1, prior_weight = 2.0;
+static const double prior_kept = 0.1, prior_new = 0.03, prior_weight = 2.0;
 static const double own_weight = 4.0; /* of what all sequences say, for one of them */
-
-static const int sizes[LF_WINDOW_SIZES] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
 
 /* ---- counting ---- */
 
@@ -72,119 +70,23 @@ static double expect_settled(const chances *c, int g, double guess)
     return s;
 }
 
-/* ---- planning ---- */
-
-/* Seconds that a window of g adds to a pass of `rows` other rows. */
-static double cost_of_window(const lf_cost *c, int g, int rows, int len)
+int lf_window_expect(double gains[LF_WINDOW_MAX], const lf_window_counts *own, const lf_window_counts *all,
+                     int g_max)
 {
-    return c->candidates * (lf_cost_pass(c, rows + g) - lf_cost_pass(c, rows) +
-                            (lf_cost_attend(c, 1 + g) - lf_cost_attend(c, 1)) * len);
-}
-
-double lf_window_worth(const lf_cost *c, const lf_window_seq *s, int rows, double rate)
-{
-    return s->g > 0 ? s->settled - rate * cost_of_window(c, s->g, rows, s->len) : 0.0;
-}
-
-/* What the cheapest row of any window adds to a pass, attention left out. */
-static double least_cost(const lf_cost *c, int rows)
-{
-    double least = INFINITY;
-    for (int k = 0; k < LF_WINDOW_SIZES; k++)
-        least = fmin(least,
-                     c->candidates * (lf_cost_pass(c, rows + sizes[k]) - lf_cost_pass(c, rows)) / sizes[k]);
-    return least;
-}
-
-/* What each size would settle; none where even the likeliest place, the first, is not worth `least` tokens. */
-static void expect_sizes(lf_window_seq *s, const lf_window_counts *all, double least)
-{
+    static const int sizes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, LF_WINDOW_MAX}; /* lines between them */
+    static const double least = 0.15; /* so much of a step two rows or three cost nearly everywhere */
+    const double first = chance(&own->kept[0], chance(&all->kept[0], prior_kept, prior_weight), own_weight),
+                 new = chance(&own->new, chance(&all->new, prior_new, prior_weight), own_weight);
     chances c;
-    double settled = 0.0;
-    s->n_sizes = 0;
-    const double first = chance(&s->own->kept[0], chance(&all->kept[0], prior_kept, prior_weight),
-                                own_weight),
-                 new = chance(&s->own->new, chance(&all->new, prior_new, prior_weight), own_weight);
-    if (fmax(first, new) <= least) return;
-    find_chances(&c, s->own, all);
-    for (; s->n_sizes < LF_WINDOW_SIZES && sizes[s->n_sizes] <= s->g_max; s->n_sizes++)
-        s->settled_of[s->n_sizes] = settled = expect_settled(&c, sizes[s->n_sizes], settled);
-}
-
-/* The size worth the most at `rate` tokens a second, beside `rows` other rows. */
-static void choose_size(const lf_cost *c, lf_window_seq *s, int rows, double rate)
-{
-    double most = 0.0;
-    s->g = 0;
-    s->settled = 0.0;
-    for (int k = 0; k < s->n_sizes; k++) {
-        const double worth = s->settled_of[k] - rate * cost_of_window(c, sizes[k], rows, s->len);
-        if (worth <= most) continue;
-        most = worth;
-        s->g = sizes[k];
-        s->settled = s->settled_of[k];
+    double before = 0.0;
+    int n = 0;
+    if (fmax(first, new) <= least) return 0;
+    find_chances(&c, own, all);
+    for (size_t i = 0; n < g_max && i < sizeof sizes / sizeof *sizes; i++) {
+        const double settled = expect_settled(&c, sizes[i], before),
+                     each = (settled - before) / (sizes[i] - n);
+        while (n < sizes[i]) gains[n++] = each;
+        before = settled;
     }
-}
-
-static double seconds_of(const lf_cost *c, const lf_window_seq *seqs, int n, int other_rows)
-{
-    const double each = lf_cost_attend(c, 1), plain = lf_cost_pass(c, n + other_rows);
-    double attend = 0.0, more = 0.0;
-    int rows = n + other_rows;
-    for (int i = 0; i < n; i++) {
-        rows += seqs[i].g;
-        attend += each * seqs[i].len;
-        more += (lf_cost_attend(c, 1 + seqs[i].g) - each) * seqs[i].len;
-    }
-    return c->target * (plain + attend) + c->candidates * (lf_cost_pass(c, rows) - plain + more);
-}
-
-static double rate_of(const lf_cost *c, const lf_window_seq *seqs, int n, int other_rows)
-{
-    double tokens = 0.0;
-    for (int i = 0; i < n; i++) tokens += 1.0 + seqs[i].settled;
-    return tokens / seconds_of(c, seqs, n, other_rows);
-}
-
-static bool any_size(const lf_window_seq *seqs, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (seqs[i].n_sizes > 0) return true;
-    return false;
-}
-
-/* Every sequence in turn, beside what the others have. */
-static void choose_sizes(const lf_cost *c, lf_window_seq *seqs, int n, int other_rows, double rate)
-{
-    int rows = other_rows;
-    for (int i = 0; i < n; i++) rows += 1 + seqs[i].g;
-    for (int i = 0; i < n; i++) {
-        rows -= seqs[i].g;
-        choose_size(c, &seqs[i], rows, rate);
-        rows += seqs[i].g;
-    }
-}
-
-/* Dinkelbach's method, as in lf_cost_plan. */
-double lf_window_plan(const lf_cost *c, const lf_window_counts *all, lf_window_seq *seqs, int n,
-                      int other_rows, double *plain)
-{
-    enum { ROUNDS = 5 };
-    static const double worthwhile = 1.03; /* predictions are not better than that */
-    for (int i = 0; i < n; i++) seqs[i].g = 0, seqs[i].settled = 0.0;
-    const double seconds = seconds_of(c, seqs, n, other_rows), plain_rate = n / seconds,
-                 least = plain_rate * least_cost(c, n + other_rows);
-    double rate = plain_rate;
-    if (plain) *plain = seconds;
-    for (int i = 0; i < n; i++) expect_sizes(&seqs[i], all, least);
-    if (!any_size(seqs, n)) return plain_rate;
-    for (int i = 0; i < ROUNDS; i++) {
-        choose_sizes(c, seqs, n, other_rows, rate);
-        const double better = rate_of(c, seqs, n, other_rows);
-        if (better <= rate * 1.001) break;
-        rate = better;
-    }
-    if (rate >= plain_rate * worthwhile) return rate;
-    for (int i = 0; i < n; i++) seqs[i].g = 0, seqs[i].settled = 0.0;
-    return plain_rate;
+    return n < g_max ? n : g_max;
 }

@@ -1,5 +1,5 @@
-/* How many guesses a rolling Jacobi window should hold (decode/jacobi.c): as many as make tokens per second the most, by what rows cost
- * (cost.h) and by how often guesses were right.
+/* What a rolling Jacobi window of so many guesses promises (decode/jacobi.c), by how often guesses were right. How many it should hold
+ * is then a matter of what rows cost, as with any candidates (lf_cost_plan).
  *
  *   place    0     1     2     3     4     5        of a guess in a window of g = 6
  *            kept  kept  kept  kept  new   new      the last pass settled two guesses
@@ -15,7 +15,6 @@
 #ifndef LF_DECODE_WINDOW_H
 #define LF_DECODE_WINDOW_H
 
-#include "decode/cost.h"
 #include "decode/seq.h"
 
 /* Guesses of a window whose size nobody asked for, at most. */
@@ -35,25 +34,9 @@ typedef struct lf_window_counts {
 void lf_window_judge(lf_window_counts *own, lf_window_counts *all, const int32_t *guesses, int n_kept, int n,
                      const int32_t *came, int n_came);
 
-enum { LF_WINDOW_SIZES = 10 }; /* that are weighed */
-
-/* A sequence that could have a window. */
-typedef struct lf_window_seq {
-    const lf_window_counts *own;
-    int len;        /* positions */
-    int g_max;      /* guesses at most */
-    int g;          /* out: guesses worth a row each */
-    double settled; /* out: of those, how many are expected to be right */
-    int n_sizes;    /* of the plan: sizes that may be worth it */
-    double settled_of[LF_WINDOW_SIZES];
-} lf_window_seq;
-
-/* Chooses the g of each sequence (n) so that tokens per second are the most; other_rows ride in the pass in any case. Returns the tokens
- * per second expected; *plain, unless NULL, are the seconds of the pass without guesses. */
-double lf_window_plan(const lf_cost *c, const lf_window_counts *all, lf_window_seq *seqs, int n,
-                      int other_rows, double *plain);
-
-/* What a planned window brings beyond its seconds, in tokens, at `rate` tokens a second and `rows` rows of the pass besides it. */
-double lf_window_worth(const lf_cost *c, const lf_window_seq *s, int rows, double rate);
+/* What each guess more of a window (n up to g_max and LF_WINDOW_MAX) adds to s, the tokens that its passes settle: for lf_cost_way. Returns
+ * n; 0 where not even the first guess has a chance that is worth a row. */
+int lf_window_expect(double gains[LF_WINDOW_MAX], const lf_window_counts *own, const lf_window_counts *all,
+                     int g_max);
 
 #endif
