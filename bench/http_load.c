@@ -325,8 +325,10 @@ static void summarize(bench_http_result *out, const loader *l, double *ttft, dou
     qsort(tpot, (size_t)n_tpot, sizeof *tpot, compare);
     out->seconds = end > begin ? (double)(end - begin) * 1e-9 : NAN;
     out->ttft_p50 = percentile(ttft, n, 0.5);
+    out->ttft_p95 = percentile(ttft, n, 0.95);
     out->ttft_p99 = percentile(ttft, n, 0.99);
     out->tpot_p50 = percentile(tpot, n_tpot, 0.5);
+    out->tpot_p95 = percentile(tpot, n_tpot, 0.95);
     out->tpot_p99 = percentile(tpot, n_tpot, 0.99);
     out->throughput = out->n_tokens / out->seconds;
     out->goodput = n_good / out->seconds;
