@@ -43,7 +43,7 @@ typedef struct bench_http_result {
     double throughput; /* tokens a second, from the first arrival to the last end */
     double goodput;    /* requests a second that kept the goals */
     double seconds;
-    int n_tokens, errors; /* errors: requests without an answer, or with another status than 200 */
+    int n_tokens, errors; /* errors: requests without a whole answer, or with another status than 200 */
 } bench_http_result;
 
 /* LF_ECANCELED; LF_ENOMEM; LF_EIO when the event loop fails. What happens to a request is counted, not returned. */
