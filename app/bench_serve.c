@@ -269,7 +269,8 @@ typedef struct outcome {
     bench_http_result http;
     double schedule_seconds, propose_seconds, forward_seconds, pick_seconds; /* of steps */
     double emit_seconds;                                                     /* of the picks' */
-    double http_seconds; /* processor time of the thread that speaks HTTP */
+    double http_seconds;    /* processor time of the thread that speaks HTTP */
+    double between_seconds; /* the steps; 0 with a rate, at which the engine is idle, too */
 } outcome;
 
 /* The names of these counters. */
@@ -289,7 +290,8 @@ enum { N_COUNTERS = sizeof counters / sizeof *counters };
 
 static double *counter_of(outcome *o, int i)
 {
-    return (double *)((char *)o + counters[i].member);
+    void *at = (char *)o + counters[i].member;
+    return at;
 }
 
 static const bench_column columns[] = {
@@ -308,11 +310,10 @@ static double step_seconds(const outcome *o)
 }
 
 /* What the server costs besides the model, as a share of steps: HTTP and JSON; scheduling; the text of tokens and handing them over;
- * and the time between steps of a busy engine. Requests that arrive at a rate leave it idle, too: then that is not known. */
-static double server_share(const outcome *o, bool is_busy)
+ * and the time between steps. */
+static double server_share(const outcome *o)
 {
-    const double steps = step_seconds(o), between = is_busy ? o->http.seconds - steps : 0;
-    return (o->http_seconds + o->schedule_seconds + o->emit_seconds + (between > 0 ? between : 0)) / steps;
+    return (o->http_seconds + o->schedule_seconds + o->emit_seconds + o->between_seconds) / step_seconds(o);
 }
 
 static lf_status tell(command *c, const char *workload, const char *proposer, const char *rate,
@@ -320,7 +321,7 @@ static lf_status tell(command *c, const char *workload, const char *proposer, co
 {
     const bench_http_result *r = &o->http;
     const bool is_busy = strcmp(rate, "inf") == 0;
-    const double share = server_share(o, is_busy);
+    const double share = server_share(o);
     char cells[N_COLUMNS][BENCH_CELL_MAX], (*cell)[BENCH_CELL_MAX] = cells;
     const char *engine = proposer ? "lookfar" : "peer";
     if (app_bench_begin_result(&c->out)) bench_table_head(c->out.table, columns, N_COLUMNS, false);
@@ -359,6 +360,7 @@ static lf_status tell(command *c, const char *workload, const char *proposer, co
                    {"schedule_seconds", o->schedule_seconds},
                    {"emit_seconds", o->emit_seconds},
                    {"http_seconds", o->http_seconds},
+                   {"between_seconds", o->between_seconds},
                    {"server_share", share}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         (void)json_object_set_new(json, numbers[i].key,
@@ -416,6 +418,7 @@ static lf_status measure(command *c, outcome *out, const char *proposer, json_t 
     if (proposer) LF_TRY(count_seconds(c, out, -1, err));
     LF_TRY(bench_http_run(&out->http, &load, err));
     if (proposer) LF_TRY(count_seconds(c, out, 1, err));
+    if (rate == 0) out->between_seconds = out->http.seconds - step_seconds(out);
 done:
     return status;
 }
@@ -442,7 +445,7 @@ static outcome sum_up(const outcome *outcomes, int n)
                                      offsetof(outcome, http.ttft_p99), offsetof(outcome, http.tpot_p50),
                                      offsetof(outcome, http.tpot_p95), offsetof(outcome, http.tpot_p99),
                                      offsetof(outcome, http.goodput),  offsetof(outcome, http.throughput),
-                                     offsetof(outcome, http.seconds)};
+                                     offsetof(outcome, http.seconds),  offsetof(outcome, between_seconds)};
     outcome sum = {0};
     for (int i = 0; i < N_COUNTERS; i++) *counter_of(&sum, i) = median_of(outcomes, n, counters[i].member);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {

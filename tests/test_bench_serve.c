@@ -6,10 +6,11 @@
 #include <string.h>
 
 static const char *const keys[] = {
-    "workload",     "engine",   "proposer",     "rate",         "requests",     "tokens",
-    "errors",       "ttft_p50", "ttft_p95",     "ttft_p99",     "tpot_p50",     "tpot_p95",
-    "tpot_p99",     "seconds",  "throughput",   "goodput",      "step_seconds", "schedule_seconds",
-    "emit_seconds", "rounds",   "http_seconds", "server_share",
+    "workload",     "engine",          "proposer",         "rate",         "requests",
+    "tokens",       "errors",          "ttft_p50",         "ttft_p95",     "ttft_p99",
+    "tpot_p50",     "tpot_p95",        "tpot_p99",         "seconds",      "throughput",
+    "goodput",      "step_seconds",    "schedule_seconds", "emit_seconds", "rounds",
+    "http_seconds", "between_seconds", "server_share",
 };
 
 enum { CELLS = 6, REQUESTS = 5, PREDICT = 7 };

@@ -1,6 +1,6 @@
 #include "chunk.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 static int append(const char *text, size_t n, void *cookie)
