@@ -36,7 +36,7 @@ struct serve_client {
 };
 
 /* Of a processor's time: what the thread takes where it can choose. */
-#define HTTP_SHARE 0.01
+#define HTTP_SHARE 0.005
 
 static double seconds_since(int64_t ns)
 {
