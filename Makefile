@@ -105,6 +105,8 @@ $O/liblookfar-train.so: $(LIB_OBJ) tools/exports_train.map
 $O/lookfar: $(APP_OBJ) $O/liblookfar.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN) $(LIBS_APP)
 
+$O/tests/test_serve_chunk: $O/obj/app/serve/chunk.o
+
 # The parts of `lookfar eval` are tested one by one.
 $O/tests/test_eval: $(filter $O/obj/app/eval_%,$(APP_OBJ)) $O/obj/app/sha256.o $O/obj/app/text.o
 $O/tests/test_eval: LIBS += $(LIBS_APP)

@@ -267,25 +267,53 @@ static json_t *make_body(const command *c, const char *workload, const char *pro
 /* What one measurement gave; seconds of the server's own counters over it, or NAN. */
 typedef struct outcome {
     bench_http_result http;
-    double step_seconds; /* of passes, with what goes before and after them */
-    double http_seconds; /* processor time of the thread that speaks HTTP */
+    double schedule_seconds, propose_seconds, forward_seconds, pick_seconds; /* of steps */
+    double emit_seconds;                                                     /* of the picks' */
+    double http_seconds;    /* processor time of the thread that speaks HTTP */
+    double between_seconds; /* the steps; 0 with a rate, at which the engine is idle, too */
 } outcome;
 
+/* The names of these counters. */
+static const struct {
+    const char *name;
+    size_t member;
+} counters[] = {
+    {"schedule_seconds_total", offsetof(outcome, schedule_seconds)},
+    {"propose_seconds_total", offsetof(outcome, propose_seconds)},
+    {"forward_seconds_total", offsetof(outcome, forward_seconds)},
+    {"pick_seconds_total", offsetof(outcome, pick_seconds)},
+    {"emit_seconds_total", offsetof(outcome, emit_seconds)},
+    {"http_cpu_seconds_total", offsetof(outcome, http_seconds)},
+};
+
+enum { N_COUNTERS = sizeof counters / sizeof *counters };
+
+static double *counter_of(outcome *o, int i)
+{
+    void *at = (char *)o + counters[i].member;
+    return at;
+}
+
 static const bench_column columns[] = {
-    {"workload", 8, true, false},      {"engine", 8, true, false},        {"proposer", 8, true, false},
-    {"rate", 6, true, false},          {"TTFT p50 ms", 11, false, false}, {"p99", 9, false, false},
-    {"TPOT p50 ms", 11, false, false}, {"p99", 9, false, false},          {"tok/s", 9, false, false},
-    {"goodput/s", 9, false, false},    {"server %", 8, false, false},     {"errors", 6, false, false},
+    {"workload", 8, true, false},  {"engine", 8, true, false},        {"proposer", 8, true, false},
+    {"rate", 6, true, false},      {"TTFT p50 ms", 11, false, false}, {"p95", 9, false, false},
+    {"p99", 9, false, false},      {"TPOT p50 ms", 11, false, false}, {"p95", 9, false, false},
+    {"p99", 9, false, false},      {"tok/s", 9, false, false},        {"goodput/s", 9, false, false},
+    {"server %", 8, false, false}, {"errors", 6, false, false},
 };
 
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
-/* What the server costs besides passes, as a share of them: HTTP and JSON, and the time between passes of a busy engine. Requests
- * that arrive at a rate leave it idle, too: then only the former is known. */
-static double server_share(const outcome *o, bool is_busy)
+static double step_seconds(const outcome *o)
 {
-    const double between = is_busy ? o->http.seconds - o->step_seconds : 0;
-    return (o->http_seconds + (between > 0 ? between : 0)) / o->step_seconds;
+    return o->schedule_seconds + o->propose_seconds + o->forward_seconds + o->pick_seconds;
+}
+
+/* What the server costs besides the model, as a share of steps: HTTP and JSON; scheduling; the text of tokens and handing them over;
+ * and the time between steps. */
+static double server_share(const outcome *o)
+{
+    return (o->http_seconds + o->schedule_seconds + o->emit_seconds + o->between_seconds) / step_seconds(o);
 }
 
 static lf_status tell(command *c, const char *workload, const char *proposer, const char *rate,
@@ -293,7 +321,7 @@ static lf_status tell(command *c, const char *workload, const char *proposer, co
 {
     const bench_http_result *r = &o->http;
     const bool is_busy = strcmp(rate, "inf") == 0;
-    const double share = server_share(o, is_busy);
+    const double share = server_share(o);
     char cells[N_COLUMNS][BENCH_CELL_MAX], (*cell)[BENCH_CELL_MAX] = cells;
     const char *engine = proposer ? "lookfar" : "peer";
     if (app_bench_begin_result(&c->out)) bench_table_head(c->out.table, columns, N_COLUMNS, false);
@@ -302,8 +330,10 @@ static lf_status tell(command *c, const char *workload, const char *proposer, co
     bench_cell_text(*cell++, proposer ? proposer : "");
     bench_cell_text(*cell++, rate);
     bench_cell_number(*cell++, r->ttft_p50 * 1e3);
+    bench_cell_number(*cell++, r->ttft_p95 * 1e3);
     bench_cell_number(*cell++, r->ttft_p99 * 1e3);
     bench_cell_number(*cell++, r->tpot_p50 * 1e3);
+    bench_cell_number(*cell++, r->tpot_p95 * 1e3);
     bench_cell_number(*cell++, r->tpot_p99 * 1e3);
     bench_cell_number(*cell++, r->throughput);
     bench_cell_number(*cell++, r->goodput);
@@ -317,11 +347,21 @@ static lf_status tell(command *c, const char *workload, const char *proposer, co
     const struct {
         const char *key;
         double value;
-    } numbers[] = {{"ttft_p50", r->ttft_p50},         {"ttft_p99", r->ttft_p99},
-                   {"tpot_p50", r->tpot_p50},         {"tpot_p99", r->tpot_p99},
-                   {"throughput", r->throughput},     {"goodput", r->goodput},
-                   {"seconds", r->seconds},           {"step_seconds", o->step_seconds},
-                   {"http_seconds", o->http_seconds}, {"server_share", share}};
+    } numbers[] = {{"ttft_p50", r->ttft_p50},
+                   {"ttft_p95", r->ttft_p95},
+                   {"ttft_p99", r->ttft_p99},
+                   {"tpot_p50", r->tpot_p50},
+                   {"tpot_p95", r->tpot_p95},
+                   {"tpot_p99", r->tpot_p99},
+                   {"throughput", r->throughput},
+                   {"goodput", r->goodput},
+                   {"seconds", r->seconds},
+                   {"step_seconds", step_seconds(o)},
+                   {"schedule_seconds", o->schedule_seconds},
+                   {"emit_seconds", o->emit_seconds},
+                   {"http_seconds", o->http_seconds},
+                   {"between_seconds", o->between_seconds},
+                   {"server_share", share}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         (void)json_object_set_new(json, numbers[i].key,
                                   isfinite(numbers[i].value) ? json_real(numbers[i].value) : json_null());
@@ -347,14 +387,10 @@ static double counter(const char *text, const char *name)
 /* Adds sign times what a server counts; a peer counts nothing that is known here. */
 static lf_status count_seconds(const command *c, outcome *o, double sign, lf_error *err)
 {
-    static const char *const parts[] = {"schedule_seconds_total", "propose_seconds_total",
-                                        "forward_seconds_total", "pick_seconds_total"};
     char *text;
     const lf_status status = bench_http_get(&text, &c->server, "/metrics", err);
     if (status != LF_OK) return status;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        o->step_seconds += sign * counter(text, parts[i]);
-    o->http_seconds += sign * counter(text, "http_cpu_seconds_total");
+    for (int i = 0; i < N_COUNTERS; i++) *counter_of(o, i) += sign * counter(text, counters[i].name);
     free(text);
     return LF_OK;
 }
@@ -377,10 +413,12 @@ static lf_status measure(command *c, outcome *out, const char *proposer, json_t 
                                   .canceled = app_bench_canceled,
                                   .on_progress = app_bench_progress,
                                   .cookie = c};
-    *out = (outcome){.step_seconds = proposer ? 0 : NAN, .http_seconds = proposer ? 0 : NAN};
+    *out = (outcome){0};
+    for (int i = 0; !proposer && i < N_COUNTERS; i++) *counter_of(out, i) = NAN;
     if (proposer) LF_TRY(count_seconds(c, out, -1, err));
     LF_TRY(bench_http_run(&out->http, &load, err));
     if (proposer) LF_TRY(count_seconds(c, out, 1, err));
+    if (rate == 0) out->between_seconds = out->http.seconds - step_seconds(out);
 done:
     return status;
 }
@@ -403,12 +441,13 @@ static double median_of(const outcome *outcomes, int n, size_t offset)
 /* Medians of all times and rates; tokens and errors added up. */
 static outcome sum_up(const outcome *outcomes, int n)
 {
-    static const size_t members[] = {offsetof(outcome, http.ttft_p50), offsetof(outcome, http.ttft_p99),
-                                     offsetof(outcome, http.tpot_p50), offsetof(outcome, http.tpot_p99),
+    static const size_t members[] = {offsetof(outcome, http.ttft_p50), offsetof(outcome, http.ttft_p95),
+                                     offsetof(outcome, http.ttft_p99), offsetof(outcome, http.tpot_p50),
+                                     offsetof(outcome, http.tpot_p95), offsetof(outcome, http.tpot_p99),
                                      offsetof(outcome, http.goodput),  offsetof(outcome, http.throughput),
-                                     offsetof(outcome, http.seconds),  offsetof(outcome, step_seconds),
-                                     offsetof(outcome, http_seconds)};
+                                     offsetof(outcome, http.seconds),  offsetof(outcome, between_seconds)};
     outcome sum = {0};
+    for (int i = 0; i < N_COUNTERS; i++) *counter_of(&sum, i) = median_of(outcomes, n, counters[i].member);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         const double median = median_of(outcomes, n, members[i]);
         memcpy((char *)&sum + members[i], &median, sizeof median);

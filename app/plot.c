@@ -1,6 +1,6 @@
 /* lookfar plot: pictures by gnuplot. Of the logs of training runs: above, training and validation loss over tokens; below, the loss by
  * position in the last validation of each run. Of results of `bench magicdec`: plot_grid.c; of `bench acceptance`:
- * plot_acceptance.c; of `eval`: plot_eval.c; of logs of distillations: plot_distill.c. */
+ * plot_acceptance.c; of `bench serve`: plot_serve.c; of `eval`: plot_eval.c; of logs of distillations: plot_distill.c. */
 #include "plot.h"
 
 #include "base/mem.h"
@@ -215,7 +215,7 @@ int app_plot(int argc, char **argv)
         options,
         parse_option,
         "LOG...",
-        "Draws the curves of training runs and distillations from their log.jsonl, or the results that `bench magicdec --json`, `bench acceptance --json` or `eval --json` wrote.",
+        "Draws the curves of training runs and distillations from their log.jsonl, or the results that `bench magicdec --json`, `bench acceptance --json`, `bench serve --json` or `eval --json` wrote.",
         NULL,
         NULL,
         NULL};
@@ -229,6 +229,7 @@ int app_plot(int argc, char **argv)
     json_t *first = read_first(o.paths[0]);
     const int code = plot_is_result(first)       ? plot_grid(o.paths, o.n_paths, o.output)
                      : plot_is_acceptance(first) ? plot_acceptance(o.paths, o.n_paths, o.output)
+                     : plot_is_serve(first)      ? plot_serve(o.paths, o.n_paths, o.output)
                      : plot_is_eval(first)       ? plot_eval(o.paths, o.n_paths, o.output)
                      : plot_is_distill(first)    ? plot_distill(o.paths, o.n_paths, o.output)
                                                  : plot_runs(&o);

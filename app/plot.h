@@ -29,4 +29,8 @@ int plot_distill(const char *const *paths, int n_paths, const char *output);
 bool plot_is_eval(const json_t *object);
 int plot_eval(const char *const *paths, int n_paths, const char *output);
 
+/* The same for results of `bench serve`. */
+bool plot_is_serve(const json_t *object);
+int plot_serve(const char *const *paths, int n_paths, const char *output);
+
 #endif

@@ -154,6 +154,7 @@ typedef struct flight {
     int64_t due_ns, first_ns, last_ns;
     int n_events, n_tokens; /* n_tokens: as the usage says, else 0 */
     bool begun, over, failed;
+    bool finished; /* the server said why it ended */
 } flight;
 
 typedef struct loader {
@@ -193,13 +194,23 @@ static void begin_flight(loader *l, flight *f)
     if (f->fd < 0 || epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, f->fd, &event) != 0) end_flight(l, f, true);
 }
 
-/* An event: tokens, or at the end the usage. */
+/* The value of the first member of a name in an event; NULL: there is none. */
+static const char *find_value(const char *data, size_t len, const char *name)
+{
+    char member[32];
+    (void)snprintf(member, sizeof member, "\"%s\":", name);
+    const char *found = memmem(data, len, member, strlen(member));
+    return found ? found + strlen(member) + strspn(found + strlen(member), " ") : NULL;
+}
+
+/* An event: text, with the last of it a reason, or at the end the usage. */
 static void read_event(flight *f, const char *data, size_t len, int64_t now)
 {
-    static const char usage[] = "\"completion_tokens\":";
-    const char *count = memmem(data, len, usage, strlen(usage));
-    if (count) f->n_tokens = (int)strtol(count + strlen(usage), NULL, 10);
-    if (!memmem(data, len, "\"text\":", 7)) return;
+    const char *count = find_value(data, len, "completion_tokens"),
+               *finish = find_value(data, len, "finish_reason"), *text = find_value(data, len, "text");
+    if (count) f->n_tokens = (int)strtol(count, NULL, 10);
+    if (finish) f->finished = *finish == '"';
+    if (!text || strncmp(text, "\"\"", 2) == 0) return;
     if (f->n_events++ == 0) f->first_ns = now;
     f->last_ns = now;
 }
@@ -242,7 +253,7 @@ static void read_more(loader *l, flight *f, int64_t now)
     const ssize_t n = recv(f->fd, block, sizeof block, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0) {
-        end_flight(l, f, n < 0 || f->failed || f->n_events == 0);
+        end_flight(l, f, n < 0 || f->failed || !f->finished || f->n_events == 0);
     } else if (lf_bytes_append(&f->answer, block, (size_t)n)) {
         parse_answer(f, now);
     } else {
@@ -325,8 +336,10 @@ static void summarize(bench_http_result *out, const loader *l, double *ttft, dou
     qsort(tpot, (size_t)n_tpot, sizeof *tpot, compare);
     out->seconds = end > begin ? (double)(end - begin) * 1e-9 : NAN;
     out->ttft_p50 = percentile(ttft, n, 0.5);
+    out->ttft_p95 = percentile(ttft, n, 0.95);
     out->ttft_p99 = percentile(ttft, n, 0.99);
     out->tpot_p50 = percentile(tpot, n_tpot, 0.5);
+    out->tpot_p95 = percentile(tpot, n_tpot, 0.95);
     out->tpot_p99 = percentile(tpot, n_tpot, 0.99);
     out->throughput = out->n_tokens / out->seconds;
     out->goodput = n_good / out->seconds;

@@ -37,12 +37,13 @@ typedef struct bench_http_load {
 } bench_http_load;
 
 typedef struct bench_http_result {
-    double ttft_p50, ttft_p99; /* seconds from a request's arrival to its first token */
-    double tpot_p50, tpot_p99; /* seconds from the first token to the last, over the tokens after the first */
-    double throughput;         /* tokens a second, from the first arrival to the last end */
-    double goodput;            /* requests a second that kept the goals */
+    double ttft_p50, ttft_p95, ttft_p99; /* seconds from a request's arrival to its first token */
+    double tpot_p50, tpot_p95,
+        tpot_p99;      /* seconds from the first token to the last, over the tokens after the first */
+    double throughput; /* tokens a second, from the first arrival to the last end */
+    double goodput;    /* requests a second that kept the goals */
     double seconds;
-    int n_tokens, errors; /* errors: requests without an answer, or with another status than 200 */
+    int n_tokens, errors; /* errors: requests without a whole answer, or with another status than 200 */
 } bench_http_result;
 
 /* LF_ECANCELED; LF_ENOMEM; LF_EIO when the event loop fails. What happens to a request is counted, not returned. */

@@ -51,6 +51,29 @@ static void test_says_what_the_library_says(void **state)
     stop_cleanly(&s);
 }
 
+/* A stream is told of on its way, not only at its end, and says the same however long tokens may wait for each other. */
+static void test_streams_go_on(void **state)
+{
+    (void)state;
+    static const char *const delays[] = {"0", "50", "1000"};
+    enum { N_PREDICT = 1900, CHUNKS = 5 }; /* of hundreds, so that a busy machine is no failure */
+    char *expected = expected_text("tell me", 0.8f, 3, N_PREDICT);
+    for (size_t i = 0; i < sizeof delays / sizeof *delays; i++) {
+        server s = start_server("--stream-delay", delays[i]);
+        answer a = post(&s, "/v1/completions",
+                        "{\"prompt\":\"tell me\",\"max_tokens\":1900,\"temperature\":0.8,\"seed\":3,"
+                        "\"speculative\":false,\"stream\":true}");
+        expect_status(&a, 200);
+        stream st = parse_stream(&a);
+        assert_string_equal(st.text[0].data, expected);
+        if (i == 0) assert_true(st.n_chunks >= CHUNKS);
+        free_stream(&st);
+        free_answer(&a);
+        stop_cleanly(&s);
+    }
+    free(expected);
+}
+
 /* Choices come in the order of prompts, each prompt's with seeds in a row. */
 static void test_many_choices(void **state)
 {
@@ -430,6 +453,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         serving_test(test_says_what_the_library_says),
+        serving_test(test_streams_go_on),
         serving_test(test_many_choices),
         serving_test(test_chat),
         serving_test(test_tokens),

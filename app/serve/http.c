@@ -35,8 +35,8 @@ struct serve_client {
     size_t received;  /* of a body, which moves the deadline */
 };
 
-/* Nine digits tell every float from its neighbours. */
-#define DUMP_FLAGS (JSON_COMPACT | JSON_REAL_PRECISION(9))
+/* Of a processor's time: what the thread takes where it can choose. */
+#define HTTP_SHARE 0.005
 
 static double seconds_since(int64_t ns)
 {
@@ -73,7 +73,7 @@ void serve_answer_json(serve_exchange *x, int status, json_t *object)
 {
     x->out.len = 0;
     x->status = status;
-    if (!object || json_dump_callback(object, append_dump, &x->out, DUMP_FLAGS) != 0) fail_memory(x);
+    if (!object || json_dump_callback(object, append_dump, &x->out, SERVE_DUMP_FLAGS) != 0) fail_memory(x);
     json_decref(object);
     serve_answer_text(x, "application/json");
 }
@@ -115,10 +115,17 @@ void serve_stream_event(serve_exchange *x, json_t *json)
         return;
     }
     bool ok = lf_bytes_append(&x->out, "data: ", 6);
-    ok = ok && (json ? json_dump_callback(json, append_dump, &x->out, DUMP_FLAGS) == 0
+    ok = ok && (json ? json_dump_callback(json, append_dump, &x->out, SERVE_DUMP_FLAGS) == 0
                      : lf_bytes_append(&x->out, "[DONE]", 6));
     json_decref(json);
     if (!ok || !lf_bytes_append(&x->out, "\n\n", 2)) fail_memory(x);
+    stream_on(x);
+}
+
+void serve_stream_chunk(serve_exchange *x, const serve_chunk *chunk, const char *text, size_t len)
+{
+    if (x->gone || x->ended) return;
+    if (!serve_chunk_write(&x->out, chunk, text, len)) fail_memory(x);
     stream_on(x);
 }
 
@@ -549,13 +556,31 @@ done:
 
 /* ---- the loop ---- */
 
-static void handle_news(serve_server *s)
+static int64_t thread_time_ns(void)
 {
-    serve_run *next;
-    for (serve_run *run = serve_runner_take_news(s->runner); run; run = next) {
-        next = run->next_news;
+    struct timespec own;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &own) != 0) return 0;
+    return (int64_t)own.tv_sec * 1000000000 + own.tv_nsec;
+}
+
+/* Takes what is new, all of it if it is time for that. Whether to look again by itself: after nothing, news wake. */
+static void handle_news(serve_server *s, bool all)
+{
+    serve_run *next, *run = serve_runner_take_news(s->runner, all);
+    if (all) s->paces = run != NULL;
+    for (; run; run = next) {
+        next = run->next_taken;
         serve_job_on_news(run);
     }
+}
+
+/* When what can wait is looked at again. */
+static void set_pace(serve_server *s)
+{
+    const int64_t used = thread_time_ns();
+    const double wait = (double)(used - s->used_ns) / HTTP_SHARE, max = s->options->delay_seconds * 1e9;
+    s->used_ns = used;
+    s->news_ns = lf_clock_ns() + (int64_t)(wait < max ? wait : max);
 }
 
 /* Milliseconds until libmicrohttpd or the loop itself has something to do. */
@@ -563,7 +588,9 @@ static int wait_ms(const serve_server *s)
 {
     MHD_UNSIGNED_LONG_LONG ms = TICK_MS;
     if (MHD_get_timeout(s->daemon, &ms) != MHD_YES || ms > TICK_MS) ms = TICK_MS;
-    return (int)ms;
+    if (!s->paces) return (int)ms;
+    const int64_t due_ms = (s->news_ns - lf_clock_ns()) / 1000000;
+    return due_ms < 0 ? 0 : due_ms < (int64_t)ms ? (int)due_ms : (int)ms;
 }
 
 static void turn(serve_server *s, const sigset_t *outside)
@@ -577,8 +604,10 @@ static void turn(serve_server *s, const sigset_t *outside)
         else if (events[i].data.ptr != &s->daemon)
             client_gone(events[i].data.ptr);
     }
-    if (has_news) handle_news(s);
+    const bool is_due = !s->paces || s->news_ns - lf_clock_ns() < 1000000;
+    if (has_news || (s->paces && is_due)) handle_news(s, is_due);
     (void)MHD_run(s->daemon);
+    if (s->paces && is_due) set_pace(s);
 }
 
 static void begin_draining(serve_server *s)

@@ -8,6 +8,7 @@
 #include "job.h"
 
 #include "chat.h"
+#include "chunk.h"
 #include "reply.h"
 
 #include "base/clock.h"
@@ -29,7 +30,7 @@ typedef struct prompt {
 
 /* What the HTTP thread keeps of a run. */
 typedef struct choice {
-    serve_feed feed; /* what was taken last; of a whole answer, everything */
+    serve_chunk chunk; /* what a stream's events with text look like; empty where each is made by itself */
     bool accepted, finished, begun;
     int prefill_told;
     size_t offset; /* characters so far */
@@ -67,7 +68,8 @@ static void free_job(serve_job *job)
     }
     for (int i = 0; job->runs && job->choices && i < job->n_runs; i++) {
         serve_feed_free(&job->runs[i].feed);
-        serve_feed_free(&job->choices[i].feed);
+        serve_feed_free(&job->runs[i].said);
+        serve_chunk_free(&job->choices[i].chunk);
     }
     free(job->prediction);
     lf_grammar_free(job->grammar);
@@ -296,24 +298,17 @@ void serve_handle_chat(serve_exchange *x)
 
 /* ---- streams ---- */
 
-/* The object around one choice, with "usage": null where the last one will have a usage. */
-static json_t *chunk_json(const serve_job *job, json_t *delta)
-{
-    json_t *chunk = serve_envelope_json(&job->reply, json_pack("[o]", delta));
-    if (job->call.include_usage) (void)json_object_set_new(chunk, "usage", json_null());
-    return chunk;
-}
-
 static void tell_progress(serve_job *job, int i)
 {
     choice *c = &job->choices[i];
-    if (c->feed.prefill_done == c->prefill_told) return;
-    c->prefill_told = c->feed.prefill_done;
+    const int done = job->runs[i].said.prefill_done;
+    if (done == c->prefill_told) return;
+    c->prefill_told = done;
     const serve_feed nothing = {0};
     const serve_part part = {.index = i, .feed = &nothing, .offset = &c->offset};
-    json_t *chunk = chunk_json(job, serve_delta_json(&job->reply, &part));
+    json_t *chunk = serve_chunk_json(&job->reply, serve_delta_json(&job->reply, &part));
     (void)json_object_set_new(chunk, "prompt_progress",
-                              serve_progress_json((int)job->runs[i].params.n_ids, c->prefill_told,
+                              serve_progress_json((int)job->runs[i].params.n_ids, done,
                                                   (double)(lf_clock_ns() - job->began_ns) * 1e-9));
     serve_stream_event(job->x, chunk);
 }
@@ -327,7 +322,7 @@ static serve_part part_of(serve_job *job, int i)
 {
     choice *c = &job->choices[i];
     const prompt *p = &job->prompts[i / job->call.n];
-    serve_part part = {.index = i, .feed = &c->feed, .offset = &c->offset};
+    serve_part part = {.index = i, .feed = &job->runs[i].said, .offset = &c->offset};
     if (!c->begun) {
         part.echo = p->echo;
         part.echo_len = p->echo_len;
@@ -352,23 +347,46 @@ static void drop_extra(const serve_job *job, serve_feed *feed)
     feed->text.len = 0;
 }
 
+/* Whether all events of a stream but the last differ in their text alone. */
+static bool is_plain(const serve_call *call)
+{
+    return !call->params.logprobs && !call->echo && !call->wants_progress && !call->wants_provenance &&
+           !call->wants_ids;
+}
+
+static bool make_chunk(serve_job *job, int i)
+{
+    char mark[] = SERVE_CHUNK_MARK;
+    size_t offset = 0;
+    const serve_feed said = {.text = {.data = mark, .len = strlen(mark)}};
+    const serve_part part = {.index = i, .feed = &said, .offset = &offset};
+    return serve_chunk_make(&job->choices[i].chunk,
+                            serve_chunk_json(&job->reply, serve_delta_json(&job->reply, &part)),
+                            job->call.is_chat ? "content" : "text", SERVE_DUMP_FLAGS);
+}
+
 /* Passes on what a choice has said since the last time. */
 static void stream_choice(serve_job *job, int i)
 {
     choice *c = &job->choices[i];
     const bool ends = c->finished;
-    serve_feed_clear(&c->feed);
-    serve_runner_take_feed(job->server->runner, &job->runs[i], &c->feed);
-    drop_extra(job, &c->feed);
+    serve_feed *said = &job->runs[i].said;
+    drop_extra(job, said);
     if (job->call.wants_progress) tell_progress(job, i);
-    if (c->feed.n_tokens == 0 && !ends) return;
-    serve_part part = part_of(job, i);
-    part.finish_reason = ends ? finish_reason(&job->runs[i]) : NULL;
-    json_t *chunk = chunk_json(job, serve_delta_json(&job->reply, &part));
-    if (job->call.wants_provenance)
-        (void)json_object_set_new(chunk, "lookfar", serve_provenance_json(&c->feed));
-    if (ends) add_extras(job, chunk, &job->runs[i].result);
-    serve_stream_event(job->x, chunk);
+    const bool has_chunk = c->chunk.event.data != NULL;
+    if ((has_chunk ? said->text.len : said->n_tokens) == 0 && !ends) return;
+    if (has_chunk && !ends) {
+        serve_stream_chunk(job->x, &c->chunk, said->text.data, said->text.len);
+    } else {
+        serve_part part = part_of(job, i);
+        part.finish_reason = ends ? finish_reason(&job->runs[i]) : NULL;
+        json_t *chunk = serve_chunk_json(&job->reply, serve_delta_json(&job->reply, &part));
+        if (job->call.wants_provenance)
+            (void)json_object_set_new(chunk, "lookfar", serve_provenance_json(said));
+        if (ends) add_extras(job, chunk, &job->runs[i].result);
+        serve_stream_event(job->x, chunk);
+    }
+    serve_feed_clear(said);
 }
 
 /* All choices were accepted: from now on there is no other status than 200. */
@@ -377,7 +395,8 @@ static void begin_stream(serve_job *job)
     job->begun = true;
     serve_stream_begin(job->x);
     for (int i = 0; i < job->n_runs; i++) {
-        if (job->call.is_chat) serve_stream_event(job->x, chunk_json(job, serve_role_json(i)));
+        if (is_plain(&job->call) && !make_chunk(job, i)) job->x->out_of_memory = true;
+        if (job->call.is_chat) serve_stream_event(job->x, serve_chunk_json(&job->reply, serve_role_json(i)));
         stream_choice(job, i);
     }
 }
@@ -407,13 +426,12 @@ static void answer_whole(serve_job *job)
     }
     json_t *choices = json_array(), *provenance = json_array();
     for (int i = 0; i < job->n_runs; i++) {
-        serve_runner_take_feed(job->server->runner, &job->runs[i], &job->choices[i].feed);
-        drop_extra(job, &job->choices[i].feed);
+        drop_extra(job, &job->runs[i].said);
         serve_part part = part_of(job, i);
         part.finish_reason = finish_reason(&job->runs[i]);
         (void)json_array_append_new(choices, serve_choice_json(&job->reply, &part));
         if (job->call.wants_provenance)
-            (void)json_array_append_new(provenance, serve_provenance_json(&job->choices[i].feed));
+            (void)json_array_append_new(provenance, serve_provenance_json(&job->runs[i].said));
     }
     json_t *answer = serve_envelope_json(&job->reply, choices);
     (void)json_object_set_new(answer, "usage", serve_usage_json(&job->reply, &job->total));
@@ -465,13 +483,12 @@ void serve_job_on_news(serve_run *run)
     serve_job *job = run->owner;
     const int i = (int)(run - job->runs);
     choice *c = &job->choices[i];
-    const serve_state state = serve_runner_acknowledge(job->server->runner, run);
     if (!c->accepted &&
-        (state == SERVE_ACCEPTED || (state == SERVE_FINISHED && run->result.prompt_tokens > 0))) {
+        (run->state == SERVE_ACCEPTED || (run->state == SERVE_FINISHED && run->result.prompt_tokens > 0))) {
         c->accepted = true;
         job->n_accepted++;
     }
-    if (state == SERVE_FINISHED) finish_run(job, i);
+    if (run->state == SERVE_FINISHED) finish_run(job, i);
     const bool is_over = job->n_finished == job->n_runs, failed = job->error.status != 0;
     serve_exchange *x = job->x;
     if (!x) { /* the client is gone */

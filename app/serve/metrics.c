@@ -124,6 +124,7 @@ static void put_counters(writer *w, const lf_engine_stats *s)
         {"propose_seconds_total", "Time that proposers took", s->propose_seconds},
         {"forward_seconds_total", "Time that passes took", s->forward_seconds},
         {"pick_seconds_total", "Time that picks and what follows took", s->pick_seconds},
+        {"emit_seconds_total", "Of that, what follows: text, stop strings, callbacks", s->emit_seconds},
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         put_value(w, values[i].name, "counter", values[i].help, values[i].value);

@@ -209,6 +209,13 @@ json_t *serve_envelope_json(const serve_reply *r, json_t *choices)
                      choices);
 }
 
+json_t *serve_chunk_json(const serve_reply *r, json_t *part)
+{
+    json_t *chunk = serve_envelope_json(r, json_pack("[o]", part));
+    if (r->call->include_usage) (void)json_object_set_new(chunk, "usage", json_null());
+    return chunk;
+}
+
 /* ---- extras ---- */
 
 json_t *serve_provenance_json(const serve_feed *feed)

@@ -33,8 +33,10 @@ json_t *serve_delta_json(const serve_reply *r, const serve_part *part);
 /* The first delta of a chat says whose turn it is. */
 json_t *serve_role_json(int index);
 
-/* The object around choices, to which it takes the reference. */
+/* The object around choices, or around one part of a stream, to which it takes the reference. A stream that will end with its
+ * usage has "usage": null in each part before. */
 json_t *serve_envelope_json(const serve_reply *r, json_t *choices);
+json_t *serve_chunk_json(const serve_reply *r, json_t *part);
 
 /* How each token of a feed came. */
 json_t *serve_provenance_json(const serve_feed *feed);

@@ -22,9 +22,13 @@ struct serve_runner {
     serve_phase phase;
     lf_error err; /* SERVE_FAILED */
     bool stopping;
-    serve_run *submits, **submits_end, *news, **news_end;
+    serve_run *submits, **submits_end;
+    struct {
+        serve_run *first, *last;
+    } news[SERVE_NEWS_COUNT];
     bool has_cancels; /* of a run that has cancel_wanted */
-    bool has_news;
+    bool rings;       /* the other side is to be woken */
+    bool awaits;      /* it wants to be woken for SERVE_NEWS_LATER, too */
     serve_metrics metrics;
 
     lf_engine *engine;  /* written once, before SERVE_READY */
@@ -77,25 +81,71 @@ static bool feed_push(serve_feed *f, const lf_token *t)
     return true;
 }
 
+/* Moves what `from` has behind what is in `to`; false, without memory, leaves both as they are. */
+static bool feed_move(serve_feed *to, serve_feed *from)
+{
+    to->prefill_done = from->prefill_done;
+    if (from->n_tokens == 0) return true;
+    if (to->n_tokens == 0) {
+        const serve_feed empty = *to;
+        *to = *from;
+        *from = empty;
+    } else {
+        if (!reserve((void **)&to->tokens, &to->cap_tokens, to->n_tokens, from->n_tokens,
+                     sizeof *to->tokens) ||
+            !reserve((void **)&to->tops, &to->cap_tops, to->n_tops, from->n_tops, sizeof *to->tops) ||
+            !lf_bytes_append(&to->text, from->text.data, from->text.len))
+            return false;
+        memcpy(to->tokens + to->n_tokens, from->tokens, from->n_tokens * sizeof *to->tokens);
+        if (from->n_tops > 0) memcpy(to->tops + to->n_tops, from->tops, from->n_tops * sizeof *to->tops);
+        to->n_tokens += from->n_tokens;
+        to->n_tops += from->n_tops;
+        to->n_prompt += from->n_prompt;
+    }
+    serve_feed_clear(from);
+    return true;
+}
+
 /* ---- news; with the mutex ---- */
 
-static void add_news(serve_runner *r, serve_run *run)
+static void drop_news(serve_runner *r, serve_run *run)
 {
-    r->has_news = true;
-    if (run->in_news) return;
-    run->in_news = true;
+    if (run->news == SERVE_NEWS_NONE) return;
+    *(run->prev_news ? &run->prev_news->next_news : &r->news[run->news].first) = run->next_news;
+    *(run->next_news ? &run->next_news->prev_news : &r->news[run->news].last) = run->prev_news;
+    run->news = SERVE_NEWS_NONE;
+}
+
+static void add_news(serve_runner *r, serve_run *run, serve_news news)
+{
+    if (news == SERVE_NEWS_NOW || r->awaits) r->rings = true;
+    if (run->news >= news) return;
+    drop_news(r, run);
+    run->news = news;
     run->next_news = NULL;
-    *r->news_end = run;
-    r->news_end = &run->next_news;
+    run->prev_news = r->news[news].last;
+    *(run->prev_news ? &run->prev_news->next_news : &r->news[news].first) = run;
+    r->news[news].last = run;
 }
 
 /* Wakes the other side, once for all that a step brought. */
 static void send_news(serve_runner *r)
 {
     const uint64_t one = 1;
-    if (!r->has_news) return;
-    r->has_news = false;
+    if (!r->rings) return;
+    r->rings = r->awaits = false;
     while (write(r->wake_fd, &one, sizeof one) < 0 && errno == EINTR) continue;
+}
+
+/* Hands a run over to the HTTP thread. */
+static void take_run(serve_runner *r, serve_run *run)
+{
+    drop_news(r, run);
+    if (!feed_move(&run->said, &run->feed) &&
+        run->new_state == SERVE_FINISHED) /* else it stays for the next time */
+        (void)lf_fail_memory(&run->err, "the output", run->feed.text.len);
+    run->state = run->new_state;
+    run->next_taken = NULL;
 }
 
 /* ---- what the engine calls, from inside a step ---- */
@@ -108,6 +158,7 @@ static bool on_token(void *cookie, const lf_token *token)
     (void)pthread_mutex_lock(&r->mutex);
     const bool ok = feed_push(&run->feed, token);
     if (!ok) (void)lf_fail_memory(&run->err, "the output", run->feed.text.len);
+    if (run->streams) add_news(r, run, run->has_token ? SERVE_NEWS_LATER : SERVE_NEWS_NOW);
     if (token->id >= 0) {
         /* tokens of one pass come within microseconds: those after the first count as they came */
         const serve_histogram_id id = run->has_token ? SERVE_INTER_TOKEN : SERVE_TTFT;
@@ -115,7 +166,6 @@ static bool on_token(void *cookie, const lf_token *token)
         run->has_token = true;
         run->told_ns = now;
     }
-    if (run->streams) add_news(r, run);
     (void)pthread_mutex_unlock(&r->mutex);
     return ok;
 }
@@ -139,7 +189,7 @@ static bool on_prefill(void *cookie, int done, int total)
     (void)total;
     (void)pthread_mutex_lock(&r->mutex);
     run->feed.prefill_done = done;
-    add_news(r, run);
+    add_news(r, run, SERVE_NEWS_LATER);
     (void)pthread_mutex_unlock(&r->mutex);
     return true;
 }
@@ -159,8 +209,8 @@ static void finish(serve_runner *r, serve_run *run, const lf_error *err)
     (void)pthread_mutex_lock(&r->mutex);
     if (run->err.status == LF_OK) run->err = *err;
     run->result = result;
-    run->state = SERVE_FINISHED;
-    add_news(r, run);
+    run->new_state = SERVE_FINISHED;
+    add_news(r, run, SERVE_NEWS_NOW);
     (void)pthread_mutex_unlock(&r->mutex);
 }
 
@@ -179,10 +229,10 @@ static void start(serve_runner *r, serve_run *run)
     run->next_active = r->actives;
     r->actives = run;
     (void)pthread_mutex_lock(&r->mutex);
-    run->state = SERVE_ACCEPTED;
+    run->new_state = SERVE_ACCEPTED;
     r->has_cancels = r->has_cancels ||
                      run->cancel_wanted; /* it came before the run was among the active ones */
-    add_news(r, run);
+    add_news(r, run, SERVE_NEWS_NOW);
     (void)pthread_mutex_unlock(&r->mutex);
 }
 
@@ -266,7 +316,7 @@ static void set_phase(serve_runner *r, serve_phase phase)
 {
     (void)pthread_mutex_lock(&r->mutex);
     r->phase = phase;
-    r->has_news = true;
+    r->rings = true;
     send_news(r);
     (void)pthread_mutex_unlock(&r->mutex);
 }
@@ -295,7 +345,7 @@ lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, voi
     r->open_cookie = cookie;
     r->trace = trace;
     r->submits_end = &r->submits;
-    r->news_end = &r->news;
+    r->awaits = true;
     r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (r->wake_fd < 0) {
         const int why = errno;
@@ -367,35 +417,23 @@ void serve_runner_cancel(serve_runner *r, serve_run *run)
     (void)pthread_mutex_unlock(&r->mutex);
 }
 
-serve_run *serve_runner_take_news(serve_runner *r)
+serve_run *serve_runner_take_news(serve_runner *r, bool all)
 {
     uint64_t n;
+    serve_run *taken = NULL, **end = &taken;
     while (read(r->wake_fd, &n, sizeof n) < 0 && errno == EINTR) continue;
     (void)pthread_mutex_lock(&r->mutex);
-    serve_run *news = r->news;
-    r->news = NULL;
-    r->news_end = &r->news;
+    for (int news = SERVE_NEWS_NOW; news >= (all ? SERVE_NEWS_LATER : SERVE_NEWS_NOW); news--) {
+        while (r->news[news].first) {
+            serve_run *run = r->news[news].first;
+            take_run(r, run);
+            *end = run;
+            end = &run->next_taken;
+        }
+    }
+    if (all) r->awaits = !taken;
     (void)pthread_mutex_unlock(&r->mutex);
-    return news;
-}
-
-serve_state serve_runner_acknowledge(serve_runner *r, serve_run *run)
-{
-    (void)pthread_mutex_lock(&r->mutex);
-    run->in_news = false;
-    const serve_state state = run->state;
-    (void)pthread_mutex_unlock(&r->mutex);
-    return state;
-}
-
-void serve_runner_take_feed(serve_runner *r, serve_run *run, serve_feed *feed)
-{
-    (void)pthread_mutex_lock(&r->mutex);
-    const serve_feed taken = run->feed;
-    feed->prefill_done = taken.prefill_done;
-    run->feed = *feed;
-    *feed = taken;
-    (void)pthread_mutex_unlock(&r->mutex);
+    return taken;
 }
 
 void serve_runner_get_metrics(serve_runner *r, serve_metrics *out)

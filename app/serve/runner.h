@@ -6,7 +6,8 @@
  *       wake_fd, serve_runner_take_news <-------  on_token, on_prefill: a run's feed; finished
  *
  * One mutex guards the lists, the feeds and the counters; nobody holds it for long. A run belongs to the HTTP thread, which may
- * free it once it has seen it finished. */
+ * free it once it has seen it finished. Waking, and telling a socket of one token, cost more processor time than a small model's
+ * token: the HTTP thread is woken for what cannot wait, and takes the rest in its own time. */
 #ifndef LF_SERVE_RUNNER_H
 #define LF_SERVE_RUNNER_H
 
@@ -41,6 +42,10 @@ void serve_feed_free(serve_feed *feed);
 
 typedef enum serve_state { SERVE_QUEUED, SERVE_ACCEPTED, SERVE_FINISHED } serve_state;
 
+/* How soon the other side should know of a run: not at all; when it comes to it, with all that there is by then (more tokens); at
+ * once (accepted, the first token, the end). */
+typedef enum serve_news { SERVE_NEWS_NONE, SERVE_NEWS_LATER, SERVE_NEWS_NOW, SERVE_NEWS_COUNT } serve_news;
+
 /* One request of the engine: one choice of a client's request. Set by the HTTP thread before submit: */
 typedef struct serve_run {
     void *owner;
@@ -49,13 +54,19 @@ typedef struct serve_run {
     bool progress;            /* wants news of the prompt, too */
     bool scores_prompt;       /* wants the log probabilities of its tokens */
 
-    /* under the runner's mutex */
+    /* the HTTP thread's, as serve_runner_take_news found it */
     serve_state state;
-    serve_feed feed;
+    serve_feed said; /* not yet used */
+    struct serve_run *next_taken;
+
+    /* under the runner's mutex */
+    serve_state new_state;
+    serve_feed feed; /* not yet taken */
+    serve_news news; /* the list that it is in */
+    struct serve_run *next_submit, *next_news, *prev_news;
+    bool cancel_wanted;
     lf_error err;             /* SERVE_FINISHED: LF_OK, or why it was refused or failed */
     lf_request_result result; /* SERVE_FINISHED without an error */
-    struct serve_run *next_submit, *next_news;
-    bool cancel_wanted, in_news;
 
     /* the engine thread's */
     struct serve_runner *runner;
@@ -90,16 +101,10 @@ void serve_runner_submit(serve_runner *r, serve_run *run);
 /* Ends a run; its news will say so. */
 void serve_runner_cancel(serve_runner *r, serve_run *run);
 
-/* The runs with news since the last call, in a list by next_news. A run stays in it, whatever happens, until it is acknowledged: its
- * owner reads next_news before that. */
-serve_run *serve_runner_take_news(serve_runner *r);
-
-/* The state of a run of that list. What is new from now on is news again, but after SERVE_FINISHED there is none: then, and only
- * then, the run may be freed. Once for each time that it was in the list. */
-serve_state serve_runner_acknowledge(serve_runner *r, serve_run *run);
-
-/* What has come of a run, exchanged for the (cleared) feed given. */
-void serve_runner_take_feed(serve_runner *r, serve_run *run, serve_feed *feed);
+/* The runs with news since they were last taken, in a list by next_taken, with their state and what they said; all of them, or
+ * only those that cannot wait. What is new after SERVE_FINISHED is nothing: then, and only then, a run may be freed. When all were
+ * asked for and there are none, the next news of any kind wakes; otherwise it waits to be asked for. */
+serve_run *serve_runner_take_news(serve_runner *r, bool all);
 
 /* A copy of the counters. */
 void serve_runner_get_metrics(serve_runner *r, serve_metrics *out);

@@ -24,6 +24,7 @@ enum {
     OPT_TIMEOUT,
     OPT_KEEPALIVE,
     OPT_GRACE,
+    OPT_DELAY,
     OPT_PREFIX,
     OPT_TEMPLATE,
     OPT_TRACE,
@@ -57,6 +58,9 @@ static const struct argp_option options[] = {
      "for a request to arrive, and for a client to take what is there for it (default: 60)", 0},
     {"keep-alive", OPT_KEEPALIVE, "SECONDS", 0, "a silent stream gets a comment after this (default: 15)", 0},
     {"grace", OPT_GRACE, "SECONDS", 0, "for requests to end after SIGTERM or SIGINT (default: 30)", 0},
+    {"stream-delay", OPT_DELAY, "MS", 0,
+     "a token may wait so long to leave with the next ones, where there are many streams of a small model (default: 50)",
+     0},
     {"metrics-prefix", OPT_PREFIX, "TEXT", 0, "what names of metrics begin with (default: lookfar:)", 0},
     {0},
 };
@@ -119,6 +123,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->keepalive_seconds = app_parse_float(state, "--keep-alive", arg, 0.1, 1e5);
         return 0;
     case OPT_GRACE: o->grace_seconds = app_parse_float(state, "--grace", arg, 0, 1e5); return 0;
+    case OPT_DELAY:
+        o->delay_seconds = app_parse_float(state, "--stream-delay", arg, 0, 1000) * 1e-3;
+        return 0;
     case OPT_PREFIX: o->metrics_prefix = arg; return 0;
     case OPT_TEMPLATE: c->template_path = arg; return 0;
     case OPT_TRACE: c->trace_path = arg; return 0;
@@ -205,6 +212,7 @@ int app_serve(int argc, char **argv)
                            .timeout_seconds = 60,
                            .keepalive_seconds = 15,
                            .grace_seconds = 30,
+                           .delay_seconds = 0.05,
                            .metrics_prefix = "lookfar:"}};
     lf_error err = {0};
     sigset_t ends, outside;

@@ -7,10 +7,15 @@
  * libmicrohttpd runs without threads of its own, so that all of this is one thread's and needs no locks. An exchange is one HTTP
  * request and its answer: an answer that is not there yet suspends its connection, which then costs nothing; libmicrohttpd
  * does not watch it, so the loop does, and a client that hangs up is known at once. A client that reads slowly fills a
- * buffer of its own up to a limit; one that sends slowly has a deadline. */
+ * buffer of its own up to a limit; one that sends slowly has a deadline.
+ *
+ * Every write to a socket takes a few microseconds, whatever it carries. With many streams of a small model that would be a tenth of the
+ * machine. So the thread takes its time: after work of t on streams, tokens wait for t / HTTP_SHARE, but not longer than
+ * delay_seconds, and leave together. With one stream, or a large model, that is no time at all. First and last tokens never wait. */
 #ifndef LF_SERVE_SERVER_H
 #define LF_SERVE_SERVER_H
 
+#include "chunk.h"
 #include "error.h"
 #include "runner.h"
 
@@ -18,6 +23,9 @@
 #include <signal.h>
 
 enum { SERVE_KEYS_MAX = 256, SERVE_ORIGINS_MAX = 32 };
+
+/* How JSON is written: nine digits tell every float from its neighbours. */
+#define SERVE_DUMP_FLAGS (JSON_COMPACT | JSON_REAL_PRECISION(9))
 
 typedef struct serve_options {
     const char *host;
@@ -32,6 +40,7 @@ typedef struct serve_options {
     double timeout_seconds;   /* for a request to arrive, and for a client to take what is there for it */
     double keepalive_seconds; /* a stream that has been silent for so long gets a comment */
     double grace_seconds;     /* for requests to end after SIGTERM */
+    double delay_seconds;     /* that a token may wait for others of its stream */
     const char *metrics_prefix;
     const lf_request_params *defaults;
     int n_seqs; /* requests decoded together */
@@ -54,6 +63,9 @@ typedef struct serve_server {
     int n_runs;          /* of those jobs */
     double mean_seconds; /* of a request, lately: what Retry-After says */
     bool draining;       /* no more requests */
+    bool paces;          /* news that can wait are to be taken at news_ns, not when they come */
+    int64_t news_ns;
+    int64_t used_ns;     /* processor time of the thread until they were last taken */
     int64_t started;     /* UTC seconds */
     uint64_t n_requests; /* for request ids */
     uint64_t id_salt;
@@ -109,9 +121,11 @@ void serve_answer_error(serve_exchange *x, const serve_error *e);
 /* Text of the given type: what is in x->out. */
 void serve_answer_text(serve_exchange *x, const char *content_type);
 
-/* A stream of server-sent events: begin, any number of events, end. An event is "data: JSON"; json NULL is "[DONE]". */
+/* A stream of server-sent events: begin, any number of events, end. An event is "data: JSON"; json NULL is "[DONE]"; or a chunk
+ * with a text (len) in it. */
 void serve_stream_begin(serve_exchange *x);
 void serve_stream_event(serve_exchange *x, json_t *json); /* takes the reference */
+void serve_stream_chunk(serve_exchange *x, const serve_chunk *chunk, const char *text, size_t len);
 void serve_stream_end(serve_exchange *x);
 
 /* Goes on with a connection that waits for what was added just now. */

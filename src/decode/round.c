@@ -216,7 +216,9 @@ static void settle(lf_round *r, const part *p, lf_step *step)
     }
     int32_t picks[LF_DRAFT_MAX + 1];
     lf_verdict v = judge(r, p, picks);
+    const int64_t judged = lf_clock_ns();
     v.n_emitted = emit_accepted(r, p, &v);
+    step->emit_ns += lf_clock_ns() - judged;
     const int n_accepted = min_int(v.n_accepted, v.n_emitted);
     lf_kv_seq_commit(seq->kv, p->n_pending + n_accepted);
     seq->passes++;

@@ -30,6 +30,7 @@ typedef struct lf_step {
     int n_picked;     /* sequences that got tokens */
     int proposed, accepted, emitted;
     int64_t propose_ns, forward_ns, pick_ns;
+    int64_t emit_ns; /* of pick_ns, telling of tokens */
 } lf_step;
 
 /* One round over sequences as lf_plan_rows planned it, within rows_max and logits_max; a plan may have been cut down, to fewer

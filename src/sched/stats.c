@@ -37,4 +37,5 @@ void lf_sched_count(lf_sched *s, int n_seqs, const lf_step *step, int64_t schedu
     stats->propose_seconds += (double)step->propose_ns * 1e-9;
     stats->forward_seconds += (double)step->forward_ns * 1e-9;
     stats->pick_seconds += (double)step->pick_ns * 1e-9;
+    stats->emit_seconds += (double)step->emit_ns * 1e-9;
 }

@@ -50,9 +50,13 @@ def browser(width, height, dark):
     options.binary_location = shutil.which("chromium") or ""
     service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
+    set_scheme(driver, dark)
+    return driver
+
+
+def set_scheme(driver, dark):
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia",
                            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
-    return driver
 
 
 def wait(what, seconds=60):
@@ -64,10 +68,16 @@ def wait(what, seconds=60):
     raise AssertionError("waited too long")
 
 
-def say(driver, text):
+def say(driver, text, by_button=False):
+    """Says something, by the key for it or the button (a phone's key begins a line), and waits for the answer."""
+    turns = driver.execute_script("return current === null ? 0 : current.turns.length")
     driver.find_element(By.ID, "input").send_keys(text)
-    driver.find_element(By.ID, "input").send_keys(Keys.RETURN)
-    wait(lambda: driver.execute_script("return running === null && current !== null && current.turns.at(-1).answers.every((a) => a.done)"))
+    if by_button:
+        driver.find_element(By.ID, "send").click()
+    else:
+        driver.find_element(By.ID, "input").send_keys(Keys.RETURN)
+    wait(lambda: driver.execute_script("return running === null && current !== null && current.turns.length === arguments[0] && "
+                                       "current.turns.at(-1).answers.every((a) => a.done)", turns + 1))
     time.sleep(0.2)
 
 
@@ -83,6 +93,8 @@ def check(url, folder):
     driver = browser(1180, 820, dark=False)
     driver.get(url)
     wait(lambda: driver.execute_script("return $('model').textContent !== ''"))
+    white = driver.execute_script(RENDER, "The dog ran. ", [[3, 0], [8, 1], [13, 1]])
+    assert white == '<p>The <span class="accepted">dog </span><span class="accepted">ran. </span></p>', white
     for source, expected in MARKDOWN:
         found = driver.execute_script(RENDER, source, [])
         assert found == expected, f"{source!r}: found {found}, expected {expected}"
@@ -109,6 +121,9 @@ def check(url, folder):
     assert len(driver.find_elements(By.CLASS_NAME, "answer")) == 3
     driver.find_element(By.ID, "settings-open").click()
     shot(driver, "settings")
+    driver.find_element(By.CSS_SELECTOR, "#settings [type=submit]").click()
+    set_scheme(driver, dark=True)
+    shot(driver, "dark")
     log = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
     assert not log, log
     driver.quit()
@@ -117,15 +132,13 @@ def check(url, folder):
     driver.get(url)
     wait(lambda: driver.execute_script("return $('model').textContent !== ''"))
     driver.execute_script("settings.mode = 'text'; settings.temperature = 0; settings.max = '60'; settings.proposer = 'ngram'; applySettings()")
-    driver.find_element(By.ID, "input").send_keys("Once upon a time, there was a big dog.")
-    driver.find_element(By.ID, "send").click()
-    wait(lambda: driver.execute_script("return running === null && current !== null"))
-    time.sleep(0.3)
+    say(driver, "Once upon a time, there was a big dog.", by_button=True)
     widths = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1] == 390, f"wider than the screen: {widths}"
     shot(driver, "phone")
     driver.execute_script("$('compare').click()")
-    say(driver, " Then he")
+    say(driver, " Then he", by_button=True)
+    assert driver.execute_script("return current.turns.at(-1).answers.length") == 2
     widths = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1] == 390, f"wider than the screen: {widths}"
     shot(driver, "phone-compare")

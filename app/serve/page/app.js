@@ -48,15 +48,18 @@ let props = {};
 // Blocks and inline marks are found in the source by offsets, and text leaves by `leaf(from, to)`, which knows how the tokens
 // there came.
 
-// spans: [end, accepted] in order: the characters up to `end` since the last one.
+// spans: [end, accepted] in order: the characters up to `end` since the last one. White space before a shaded word is left white: at the end
+// of a line it would be a fleck.
 function leafMaker(source, spans) {
     return (parent, from, to) => {
         let i = 0;
         while (i < spans.length && spans[i][0] <= from) i++;
         while (from < to) {
             const end = i < spans.length ? Math.min(spans[i][0], to) : to;
-            const text = document.createTextNode(source.slice(from, end));
-            parent.append(i < spans.length && spans[i][1] ? element('span', 'accepted', text) : text);
+            const text = source.slice(from, end), isShaded = i < spans.length && spans[i][1];
+            const word = isShaded ? text.trimStart() : '';
+            if (word.length < text.length) parent.append(text.slice(0, text.length - word.length));
+            if (word) parent.append(element('span', 'accepted', word));
             from = end;
             i++;
         }
@@ -195,9 +198,11 @@ function answerView(answer) {
         const isDone = answer.done;
         text.replaceChildren();
         text.className = answer.mode === 'text' ? 'text plain' : 'text';
-        if (answer.mode === 'text') leafMaker(answer.text, answer.spans)(text, 0, answer.text.length);
+        const indent = answer.text.startsWith(' ') ? 1 : 0; // goes on after the prompt's last word
+        if (answer.mode === 'text') leafMaker(answer.text, answer.spans)(text, indent, answer.text.length);
         else renderMarkdown(text, answer.text, answer.spans);
-        (text.lastElementChild ?? text).classList.toggle('waits', !isDone && bar.hidden);
+        const end = answer.mode === 'text' ? text : text.lastElementChild ?? text;
+        end.classList.toggle('waits', !isDone && bar.hidden);
         bar.hidden = isDone || !answer.progress || answer.text !== '';
         if (!bar.hidden) {
             bar.max = answer.progress.total;
