@@ -21,24 +21,25 @@ tune() {
         --tokens "$tokens" --batch 8192 --micro 4096 --schedule cosine --lr "$rate" --lr-end 0.03 --warmup 30 --valid-every 100
 }
 
-# collect MODEL ROUND TOKENS FILE...: what Jacobi decoding of these prompts goes through with the model, up to TOKENS of an output.
+# collect MODEL ROUND LIMIT TOKENS FILE...: what Jacobi decoding of LIMIT prompts of each file goes through with the model, up to TOKENS
+# of an output.
 collect() {
-    model=$1 round=$2 tokens=$3
-    shift 3
+    model=$1 round=$2 limit=$3 tokens=$4
+    shift 4
     for file; do
-        "$LOOKFAR" distill collect -m "$model/model.gguf" --prompts "$texts/$file" --limit 6000 --block 16 \
+        "$LOOKFAR" distill collect -m "$model/model.gguf" --prompts "$texts/$file" --limit "$limit" --block 16 \
             --max-tokens "$tokens" --parallel 24 -o "$RUNS/$file-$round.traj"
     done
 }
 
-# cllm DOMAIN TOKENS ROUNDS FILE...: round 1 on the target's trajectories; each further one on those and on the trajectories of the model
-# so far, whose guesses it will meet. The target's own outputs keep its score.
+# cllm DOMAIN LIMIT TOKENS ROUNDS FILE...: round 1 on the target's trajectories; each further one on those and on the trajectories of the
+# model so far, whose guesses it will meet. The target's own outputs keep its score.
 cllm() {
-    target=$RUNS/scribe-$1 tokens=$2 rounds=$3
-    shift 3
+    target=$RUNS/scribe-$1 limit=$2 tokens=$3 rounds=$4
+    shift 4
     from=$target anchors=
     for round in $(seq "$rounds"); do
-        collect "$from" "$round" "$tokens" "$@"
+        collect "$from" "$round" "$limit" "$tokens" "$@"
         files=$anchors
         for file; do files="$files --trajectories $RUNS/$file-$round.traj"; done
         [ -n "$anchors" ] || anchors=$files
@@ -96,10 +97,10 @@ Let's think step by step.
     python) tune python 6e-4 2M python.train.jsonl ;;
     gsm8k) tune gsm8k 1.2e-3 5M gsm8k.train.jsonl:3 gsm8k.drill.jsonl:0.8 ;;
     stories) tune stories 3e-4 1M stories.train.jsonl ;;
-    cllm-sql) cllm sql 128 3 sql.train.jsonl sql.drill.jsonl ;;
-    cllm-python) cllm python 256 1 python.train.jsonl ;;
-    cllm-gsm8k) cllm gsm8k 256 1 gsm8k.train.jsonl gsm8k.drill.jsonl ;;
-    cllm-stories) cllm stories 256 1 stories.train.jsonl ;;
+    cllm-sql) cllm sql 8000 128 4 sql.train.jsonl sql.drill.jsonl ;;
+    cllm-python) cllm python 3000 256 1 python.train.jsonl ;;
+    cllm-gsm8k) cllm gsm8k 6000 256 1 gsm8k.train.jsonl gsm8k.drill.jsonl ;;
+    cllm-stories) cllm stories 6000 256 1 stories.train.jsonl ;;
     *)
         echo "scribe.sh: found \"$stage\", expected data, start, drill, base, a domain or cllm- and a domain" >&2
         exit 2
