@@ -34,8 +34,9 @@ typedef struct lf_attend_state {
 
 /* What one thread has to itself. */
 typedef struct lf_forward_thread {
-    float *row; /* (max(dim, n_heads head_dim)) one row being converted */
-    float *y;   /* (2, rows_max, take_outputs) what the products of a take give, before it goes on */
+    float *row;    /* (max(dim, n_heads head_dim)) one row being converted */
+    uint8_t *head; /* one head of K or V as a row of LF_ACT_BF16 */
+    float *y;      /* (2, rows_max, take_outputs) what the products of a take give, before it goes on */
     /* attention */
     lf_attend_state all, segment; /* (LF_QUERIES_MAX) */
     uint8_t *q;                   /* (LF_QUERIES_MAX, q_stride): the queries of a unit, gathered */

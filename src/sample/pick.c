@@ -94,26 +94,59 @@ void lf_picker_free(lf_picker *p)
 
 /* ---- stages ---- */
 
-/* The highest of x (n), NaN aside; -INFINITY when there is nothing else. In lanes, so that the compiler makes vectors of it. */
-static float highest(const float *x, int n)
+/* Four floats, as every processor has registers for them, and what comparing them gives. */
+typedef float floats __attribute__((vector_size(16)));
+typedef int32_t floats_mask __attribute__((vector_size(16)));
+
+enum { LANES = 4, PART = 256 };
+
+static floats load_floats(const float *x)
 {
-    enum { LANES = 16 };
-    float lane[LANES], max = -INFINITY;
+    floats v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+/* x > y ? x : y in each lane: y where x is NaN. */
+static floats higher(floats x, floats y)
+{
+    const floats_mask is_higher = x > y;
+    return (floats)(((floats_mask)x & is_higher) | ((floats_mask)y & ~is_higher));
+}
+
+/* The highest of x (n), NaN aside; -INFINITY when there is nothing else. */
+static float highest_of_part(const float *x, int n)
+{
+    const floats lowest = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    floats a = lowest, b = lowest, c = lowest, d = lowest;
+    float max = -INFINITY;
     int i = 0;
-    for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        a = higher(load_floats(x + i), a);
+        b = higher(load_floats(x + i + LANES), b);
+        c = higher(load_floats(x + i + 2 * LANES), c);
+        d = higher(load_floats(x + i + 3 * LANES), d);
+    }
+    a = higher(higher(a, b), higher(c, d));
+    for (int j = 0; j < LANES; j++) max = a[j] > max ? a[j] : max;
     for (; i < n; i++) max = x[i] > max ? x[i] : max;
-    for (int j = 0; j < LANES; j++) max = lane[j] > max ? lane[j] : max;
     return max;
 }
 
-/* The first place of a value that is in x. */
-static int32_t place_of(const float *x, float value)
+/* The highest of x (n), NaN aside, and the first place where it is; -INFINITY, and some place, when there is nothing else. Only the part
+ * that has it is searched for the place. */
+static float highest(const float *x, int n, int32_t *place)
 {
-    int32_t i = 0;
-    while (x[i] != value) i++;
-    return i;
+    float max = -INFINITY;
+    *place = 0;
+    for (int i = 0; i < n; i += PART) {
+        const float part = highest_of_part(x + i, n - i < PART ? n - i : PART);
+        if (!(part > max)) continue;
+        max = part;
+        *place = i;
+    }
+    while (x[*place] != max && *place + 1 < n) ++*place;
+    return max;
 }
 
 static bool changes_logits(const lf_pick_params *params)
@@ -263,13 +296,14 @@ static void enter_filtered(race *r, candidate *c, int n, const lf_pick_params *p
     for (int i = 0; i < n; i++) enter_race(r, c[i].logit, c[i].id);
 }
 
-static int32_t sample(lf_picker *p, const float *logits, float max, int position,
+/* max: the highest logit, and place where it is. */
+static int32_t sample(lf_picker *p, const float *logits, float max, int32_t place, int position,
                       const lf_pick_params *params)
 {
     race r = {.seed = params->seed, .position = position, .group = -1, .best = -1, .best_score = -INFINITY};
     const bool filtered = filters(params);
     int n = 0;
-    if (!filtered) enter_race(&r, 0.0f, place_of(logits, max)); /* a good score to begin with */
+    if (!filtered) enter_race(&r, 0.0f, place); /* a good score to begin with */
     for (int32_t i = 0; i < p->n_vocab; i++) {
         /* relative to the highest: a small temperature cannot overflow */
         const float logit = (logits[i] - max) / params->temperature;
@@ -293,16 +327,18 @@ int32_t lf_pick(lf_picker *p, const float *logits, const int32_t *history, int n
         if (params->mask) apply_mask(p, history, n_history, params);
         logits = p->logits;
     }
-    const float max = highest(logits, p->n_vocab);
+    int32_t place;
+    const float max = highest(logits, p->n_vocab, &place);
     if (!isfinite(max)) return -1;
-    return params->temperature > 0.0f ? sample(p, logits, max, n_history, params) : place_of(logits, max);
+    return params->temperature > 0.0f ? sample(p, logits, max, place, n_history, params) : place;
 }
 
 void lf_pick_logprobs(lf_picker *p, const float *logits, int32_t id, float *logprob, lf_logprob *top,
                       int n_top)
 {
     assert(n_top >= 0 && n_top <= p->n_vocab);
-    const float max = highest(logits, p->n_vocab);
+    int32_t place;
+    const float max = highest(logits, p->n_vocab, &place);
     double sum = 0.0;
     for (int i = 0; i < p->n_vocab; i++) sum += exp((double)(logits[i] - max));
     /* cppcheck-suppress invalidFunctionArg ; the highest logit alone adds 1 */

@@ -93,6 +93,13 @@ static void attend_merge(float *o, float *m, float *l, const float *o_part, floa
     }
 }
 
+static void attend_finish(float *y, const float *o, float l, int n)
+{
+    const lanes zero = lanes_set(0.0f), divisor = lanes_set(l);
+    for (int i = 0; i < n; i += LANES)
+        store_first(y + i, lanes_div(lanes_add(load_first(o + i, n - i), zero), divisor), n - i);
+}
+
 static void add(float *y, const float *x, int n)
 {
     for (int i = 0; i < n; i += LANES)
@@ -120,6 +127,7 @@ static void vector_init(lf_kernels *k)
     k->rms_norm = rms_norm;
     k->silu_mul = silu_mul;
     k->attend_merge = attend_merge;
+    k->attend_finish = attend_finish;
     k->add = add;
     k->rope = rope;
 }
