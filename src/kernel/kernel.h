@@ -99,6 +99,9 @@ typedef struct lf_kernels {
      * that a state that was never merged gives the same bits. */
     void (*attend_finish)(float *y, const float *o, float l, int n);
 
+    /* The highest of x (n), NaN aside; -INFINITY when there is nothing else. */
+    float (*highest)(const float *x, int n);
+
     /* y (n) += x (n). */
     void (*add)(float *y, const float *x, int n);
 

@@ -83,6 +83,13 @@ static void attend_finish(float *y, const float *o, float l, int n)
     for (int i = 0; i < n; i++) y[i] = (o[i] + 0.0f) / l;
 }
 
+static float highest(const float *x, int n)
+{
+    float max = -INFINITY;
+    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max;
+}
+
 static void add(float *y, const float *x, int n)
 {
     for (int i = 0; i < n; i++) y[i] += x[i];
@@ -109,6 +116,7 @@ void lf_vector_init_scalar(lf_kernels *k)
     k->silu_mul = silu_mul;
     k->attend_merge = attend_merge;
     k->attend_finish = attend_finish;
+    k->highest = highest;
     k->add = add;
     k->rope = rope;
 }

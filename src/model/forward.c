@@ -102,8 +102,10 @@ static void plan(lf_forward *f, carver *c, const lf_config *config, int n_thread
     f->x = carve(c, rows * (size_t)config->dim, sizeof(float));
     f->q_act = carve(c, rows * heads, f->q_stride);
     f->att = carve(c, f->heads_fit_act ? 0 : rows * heads * (size_t)config->head_dim, sizeof(float));
-    f->cos = carve(c, rows * half, sizeof(float));
-    f->sin = carve(c, rows * half, sizeof(float));
+    for (int i = 0; i < 2; i++)
+        f->angles[i] = (lf_angles){.pos = carve(c, rows, sizeof(int32_t)),
+                                   .cos = carve(c, rows * half, sizeof(float)),
+                                   .sin = carve(c, rows * half, sizeof(float))};
     f->logits = carve(c, (size_t)f->logits_max * f->vocab_width, sizeof(float));
     f->in = carve_forms(c, rows, widest_input(config));
     f->mid = carve_forms(c, rows, config->ffn_dim);
@@ -182,6 +184,11 @@ void lf_forward_free(lf_forward *f)
     free(f);
 }
 
+const lf_kernels *lf_forward_kernels(const lf_forward *f)
+{
+    return f->kernels;
+}
+
 const float *lf_forward_logits(const lf_forward *f, int i)
 {
     assert(i >= 0 && i < f->n_logits);
@@ -220,18 +227,40 @@ static void norm_phase(const lf_forward *f, int i_thread, const float *weight,
     lf_threads_barrier(f->threads);
 }
 
+/* The row of the last pass at a position, or -1; among the first ones only. */
+static int find_last(const lf_forward *f, int pos)
+{
+    enum { ENOUGH = 64 };
+    for (int r = 0; r < min_int(f->n_last, ENOUGH); r++)
+        if (f->last->pos[r] == pos) return r;
+    return -1;
+}
+
+/* cos and sin of row r. The positions of a window come again pass by pass. */
+static void find_angles(const lf_forward *f, int r)
+{
+    const int half = f->model->config.head_dim / 2, pos = f->rows[r].pos, same = find_last(f, pos);
+    float *cosines = f->now->cos + (size_t)r * (size_t)half, *sines = f->now->sin + (size_t)r * (size_t)half;
+    f->now->pos[r] = pos;
+    if (same >= 0) {
+        memcpy(cosines, f->last->cos + (size_t)same * (size_t)half, (size_t)half * sizeof *cosines);
+        memcpy(sines, f->last->sin + (size_t)same * (size_t)half, (size_t)half * sizeof *sines);
+        return;
+    }
+    for (int i = 0; i < half; i++) {
+        /* the angle in float, as transformers and the models' training had it */
+        const double angle = (double)((float)pos * f->model->rope_freqs[i]);
+        cosines[i] = (float)cos(angle);
+        sines[i] = (float)sin(angle);
+    }
+}
+
 static void embed_phase(const lf_forward *f)
 {
     const lf_config *c = &f->model->config;
-    const int half = c->head_dim / 2;
     for (int r; (r = lf_threads_take(f->threads, 1)) < f->n_rows;) {
         lf_model_embed(f->x + (size_t)r * (size_t)c->dim, f->model, f->rows[r].token);
-        for (int i = 0; i < half; i++) {
-            /* the angle in float, as transformers and the models' training had it */
-            const double angle = (double)((float)f->rows[r].pos * f->model->rope_freqs[i]);
-            f->cos[r * half + i] = (float)cos(angle);
-            f->sin[r * half + i] = (float)sin(angle);
-        }
+        find_angles(f, r);
     }
     lf_threads_barrier(f->threads);
 }
@@ -268,7 +297,7 @@ static void finish_q(const lf_forward *f, const lf_layer *l, int r, float *q, in
     if (l->q_bias) f->kernels->add(q, l->q_bias + begin, n);
     for (int h = 0; l->q_norm && h < n; h += hd)
         f->kernels->rms_norm(q + h, q + h, l->q_norm, hd, c->norm_eps);
-    f->kernels->rope(q, f->cos + angles, f->sin + angles, n / hd, hd);
+    f->kernels->rope(q, f->now->cos + angles, f->now->sin + angles, n / hd, hd);
     for (int h = 0; h < n; h += hd, q_act += f->q_stride) lf_act_row(f->kernels, act, q_act, q + h, hd);
 }
 
@@ -299,7 +328,7 @@ static void finish_k(const lf_forward *f, lf_forward_thread *t, const lf_layer *
     if (l->k_bias) f->kernels->add(k, l->k_bias + begin, n);
     for (int h = 0; l->k_norm && h < n; h += hd)
         f->kernels->rms_norm(k + h, k + h, l->k_norm, hd, c->norm_eps);
-    f->kernels->rope(k, f->cos + angles, f->sin + angles, n / hd, hd);
+    f->kernels->rope(k, f->now->cos + angles, f->now->sin + angles, n / hd, hd);
     for (int h = 0; h < n; h += hd)
         store_head(f, t, tile_of_row(f, i_layer, (begin + h) / hd, r), slot, k + h, true);
 }
@@ -418,6 +447,10 @@ static void pass_thread(void *arg, int i_thread)
 void lf_forward_run(lf_forward *f, const lf_row *rows, int n_rows)
 {
     assert(n_rows >= 1 && n_rows <= f->rows_max);
+    lf_angles *const other = f->now == &f->angles[0] ? &f->angles[1] : &f->angles[0];
+    f->last = f->now;
+    f->n_last = f->now ? f->n_rows : 0;
+    f->now = other;
     f->rows = rows;
     f->n_rows = n_rows;
     f->n_logits = f->n_runs = 0;

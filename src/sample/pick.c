@@ -15,6 +15,7 @@ typedef struct candidate {
 
 struct lf_picker {
     int n_vocab;
+    lf_pick_highest_fn *highest;
     float *logits;         /* (n_vocab) a copy that the stages change */
     candidate *candidates; /* (n_vocab) those that are still in */
     uint32_t *allowed;     /* (ceil(n_vocab / 32)) */
@@ -62,6 +63,14 @@ lf_status lf_pick_params_check(const lf_pick_params *p, int n_vocab, lf_error *e
     return LF_OK;
 }
 
+/* As kernel.h's highest, for a picker that was not given it. */
+static float plain_highest(const float *x, int n)
+{
+    float max = -INFINITY;
+    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max;
+}
+
 lf_status lf_picker_create(lf_picker **out, int n_vocab, lf_error *err)
 {
     const size_t n = (size_t)n_vocab;
@@ -69,6 +78,7 @@ lf_status lf_picker_create(lf_picker **out, int n_vocab, lf_error *err)
     *out = NULL;
     if (!p) return lf_fail_memory(err, "a picker", sizeof *p);
     p->n_vocab = n_vocab;
+    p->highest = plain_highest;
     p->logits = malloc(n * sizeof *p->logits);
     p->candidates = malloc(n * sizeof *p->candidates);
     p->allowed = malloc((n + 31) / 32 * sizeof *p->allowed);
@@ -80,6 +90,11 @@ lf_status lf_picker_create(lf_picker **out, int n_vocab, lf_error *err)
     }
     *out = p;
     return LF_OK;
+}
+
+void lf_picker_use_highest(lf_picker *p, lf_pick_highest_fn *highest)
+{
+    p->highest = highest;
 }
 
 void lf_picker_free(lf_picker *p)
@@ -94,53 +109,15 @@ void lf_picker_free(lf_picker *p)
 
 /* ---- stages ---- */
 
-/* Four floats, as every processor has registers for them, and what comparing them gives. */
-typedef float floats __attribute__((vector_size(16)));
-typedef int32_t floats_mask __attribute__((vector_size(16)));
-
-enum { LANES = 4, PART = 256 };
-
-static floats load_floats(const float *x)
-{
-    floats v;
-    memcpy(&v, x, sizeof v);
-    return v;
-}
-
-/* x > y ? x : y in each lane: y where x is NaN. */
-static floats higher(floats x, floats y)
-{
-    const floats_mask is_higher = x > y;
-    return (floats)(((floats_mask)x & is_higher) | ((floats_mask)y & ~is_higher));
-}
-
-/* The highest of x (n), NaN aside; -INFINITY when there is nothing else. */
-static float highest_of_part(const float *x, int n)
-{
-    const floats lowest = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-    floats a = lowest, b = lowest, c = lowest, d = lowest;
-    float max = -INFINITY;
-    int i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) {
-        a = higher(load_floats(x + i), a);
-        b = higher(load_floats(x + i + LANES), b);
-        c = higher(load_floats(x + i + 2 * LANES), c);
-        d = higher(load_floats(x + i + 3 * LANES), d);
-    }
-    a = higher(higher(a, b), higher(c, d));
-    for (int j = 0; j < LANES; j++) max = a[j] > max ? a[j] : max;
-    for (; i < n; i++) max = x[i] > max ? x[i] : max;
-    return max;
-}
-
 /* The highest of x (n), NaN aside, and the first place where it is; -INFINITY, and some place, when there is nothing else. Only the part
  * that has it is searched for the place. */
-static float highest(const float *x, int n, int32_t *place)
+static float highest(const lf_picker *p, const float *x, int n, int32_t *place)
 {
+    enum { PART = 256 };
     float max = -INFINITY;
     *place = 0;
     for (int i = 0; i < n; i += PART) {
-        const float part = highest_of_part(x + i, n - i < PART ? n - i : PART);
+        const float part = p->highest(x + i, n - i < PART ? n - i : PART);
         if (!(part > max)) continue;
         max = part;
         *place = i;
@@ -328,7 +305,7 @@ int32_t lf_pick(lf_picker *p, const float *logits, const int32_t *history, int n
         logits = p->logits;
     }
     int32_t place;
-    const float max = highest(logits, p->n_vocab, &place);
+    const float max = highest(p, logits, p->n_vocab, &place);
     if (!isfinite(max)) return -1;
     return params->temperature > 0.0f ? sample(p, logits, max, place, n_history, params) : place;
 }
@@ -338,7 +315,7 @@ void lf_pick_logprobs(lf_picker *p, const float *logits, int32_t id, float *logp
 {
     assert(n_top >= 0 && n_top <= p->n_vocab);
     int32_t place;
-    const float max = highest(logits, p->n_vocab, &place);
+    const float max = highest(p, logits, p->n_vocab, &place);
     double sum = 0.0;
     for (int i = 0; i < p->n_vocab; i++) sum += exp((double)(logits[i] - max));
     /* cppcheck-suppress invalidFunctionArg ; the highest logit alone adds 1 */

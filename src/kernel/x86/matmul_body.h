@@ -24,9 +24,7 @@ enum {
     ROWS_MAX = 6, /* of any patch */
     COLS_MAX = 4,
     LINE_BYTES = 64,
-    PASS_BYTES =
-        20
-        << 10, /* of weights that several patches pass over, one after the other, if tiles are that short */
+    PASS_BYTES = 20 << 10,  /* of weights that several patches pass over at once, if tiles are that short */
     SPAN_BYTES = 128 << 10, /* of weights: this span and the next take a part of the second-level cache */
     /* How far a single patch reads ahead: about memory's latency times its bandwidth. Where its tiles are not much longer than that, it
      * reads the next ones instead: beyond a tile's end lies another that is in use already. */
@@ -310,13 +308,14 @@ static int cols_of_patch(int n_tiles, int n_rows, patch_shape shape)
     return few && n_tiles >= shape.cols_of_few ? shape.cols_of_few : 1;
 }
 
-ALWAYS_INLINE void patch(const span *s, lf_dtype dtype, int rows, int cols)
+ALWAYS_INLINE void patch(const span *of, lf_dtype dtype, int rows, int cols)
 {
-    for (int i = 0; i < s->n_groups; i++) {
+    const span s = *of; /* the compiler need not fear that stores to y change it */
+    for (int i = 0; i < s.n_groups; i++) {
         if (dtype <= LF_DTYPE_BF16)
-            float_group(s, dtype, i, rows, cols);
+            float_group(&s, dtype, i, rows, cols);
         else
-            quant_group(s, dtype, i, rows, cols);
+            quant_group(&s, dtype, i, rows, cols);
     }
 }
 
