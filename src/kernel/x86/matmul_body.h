@@ -29,7 +29,7 @@ enum {
     /* How far a single patch reads ahead: about memory's latency times its bandwidth. Where its tiles are not much longer than that, it
      * reads the next ones instead: beyond a tile's end lies another that is in use already. */
     AHEAD_BYTES = 8 << 10,
-    NEAR_BYTES = 4 * AHEAD_BYTES,
+    NEAR_BYTES = 5 * AHEAD_BYTES,
 };
 
 /* The part of a product that is computed between loading and storing accumulators. */
@@ -294,18 +294,26 @@ ALWAYS_INLINE void quant_group(const span *s, lf_dtype dtype, int i_group, int r
 
 /* ---- the product as patches ---- */
 
-/* The largest patch of a dtype, and how many tiles one has that takes all of few rows: what bounds those is how fast weights come. */
+/* The largest patch of a dtype, and how many tiles one has that takes all of few rows: what bounds those is how fast weights come.
+ * Long tiles are those of large models, whose weights come from memory, and memory likes few streams. */
 typedef struct patch_shape {
-    int rows, cols, rows_of_few, cols_of_few;
+    int rows, cols, rows_of_few, cols_of_few, cols_of_long;
 } patch_shape;
 
 typedef void patch_fn(const span *s, int rows, int cols);
 
-static int cols_of_patch(int n_tiles, int n_rows, patch_shape shape)
+static bool is_near(size_t tile_bytes, int cols)
+{
+    return (size_t)cols * tile_bytes <= NEAR_BYTES;
+}
+
+static int cols_of_patch(const lf_packed *w, int n_tiles, int n_rows, patch_shape shape)
 {
     const bool few = n_rows <= shape.rows_of_few;
-    if (!few && n_tiles >= shape.cols) return shape.cols;
-    return few && n_tiles >= shape.cols_of_few ? shape.cols_of_few : 1;
+    const int cols = !few                                        ? shape.cols
+                     : is_near(w->tile_bytes, shape.cols_of_few) ? shape.cols_of_few
+                                                                 : shape.cols_of_long;
+    return n_tiles >= cols ? cols : 1;
 }
 
 ALWAYS_INLINE void patch(const span *of, lf_dtype dtype, int rows, int cols)
@@ -374,7 +382,7 @@ static const uint8_t *ahead_of(const span *s, const lf_packed *w, int n_patches,
 {
     const size_t record = packed_record_bytes(w->dtype), inputs = (size_t)packed_record_inputs(w->dtype);
     const size_t begin = (size_t)s->begin / inputs * record, end = (size_t)s->end / inputs * record;
-    const bool near = (size_t)cols * s->tile_bytes <= NEAR_BYTES;
+    const bool near = is_near(s->tile_bytes, cols);
     if (n_patches == 1) return s->w + (near ? (size_t)cols * s->tile_bytes : AHEAD_BYTES / (size_t)cols);
     return s->w + (s->end < s->n_in ? end : (size_t)(s->n_groups * cols) * s->tile_bytes + begin);
 }
@@ -405,7 +413,7 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
               .n_in = w->n_in,
               .turns = n_patches};
     for (int t = tile_begin; t < tile_end;) {
-        const int cols = cols_of_patch(tile_end - t, n_rows, shape);
+        const int cols = cols_of_patch(w, tile_end - t, n_rows, shape);
         s.w = w->data + (size_t)t * w->tile_bytes;
         s.n_groups = inputs < w->n_in ? 1 : groups_of_span(w, tile_end - t, cols, n_patches);
         for (s.begin = 0; s.begin < w->n_in; s.begin = s.end) {
@@ -418,10 +426,11 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
 }
 
 /* Defines the table entry matmul_<name> for a dtype and a patch_shape. bf16 runs with subnormals flushed where its product is not one instruction. */
-#define DEFINE_MATMUL(name, dtype, rows, cols, rows_of_few, cols_of_few)                                     \
+#define DEFINE_MATMUL(name, dtype, rows, cols, rows_of_few, cols_of_few, cols_of_long)                       \
     __attribute__((noinline)) static void patch_##name(const span *s, int n_rows, int n_cols)                \
     {                                                                                                        \
-        patch_of_shape(s, dtype, n_rows, n_cols, (patch_shape){rows, cols, rows_of_few, cols_of_few});       \
+        patch_of_shape(s, dtype, n_rows, n_cols,                                                             \
+                       (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
     }                                                                                                        \
     static void matmul_##name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,   \
                               const void *x, size_t x_stride, int n_rows)                                    \
@@ -429,7 +438,7 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
         const bool flushed = dtype == LF_DTYPE_BF16 && LANES_BF16_NEEDS_FLUSH;                               \
         const unsigned saved = flushed ? flush_subnormals() : 0;                                             \
         matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, patch_##name,              \
-                       (patch_shape){rows, cols, rows_of_few, cols_of_few});                                 \
+                       (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
         if (flushed) _mm_setcsr(saved);                                                                      \
     }
 
