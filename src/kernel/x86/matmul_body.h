@@ -24,12 +24,10 @@ enum {
     ROWS_MAX = 6, /* of any patch */
     COLS_MAX = 4,
     LINE_BYTES = 64,
-    PASS_BYTES = 20 << 10,  /* of weights that several patches pass over at once, if tiles are that short */
     SPAN_BYTES = 128 << 10, /* of weights: this span and the next take a part of the second-level cache */
-    /* How far a single patch reads ahead: about memory's latency times its bandwidth. Where its tiles are not much longer than that, it
-     * reads the next ones instead: beyond a tile's end lies another that is in use already. */
-    AHEAD_BYTES = 8 << 10,
-    NEAR_BYTES = 5 * AHEAD_BYTES,
+    AHEAD_BYTES =
+        8 << 10, /* how far a single patch reads ahead: about memory's latency times its bandwidth */
+    SHORT_BYTES = 20 << 10, /* tiles that together are no longer are taken as one piece */
 };
 
 /* The part of a product that is computed between loading and storing accumulators. */
@@ -302,17 +300,17 @@ typedef struct patch_shape {
 
 typedef void patch_fn(const span *s, int rows, int cols);
 
-static bool is_near(size_t tile_bytes, int cols)
+static bool are_short(size_t tile_bytes, int n_tiles)
 {
-    return (size_t)cols * tile_bytes <= NEAR_BYTES;
+    return (size_t)n_tiles * tile_bytes <= SHORT_BYTES;
 }
 
 static int cols_of_patch(const lf_packed *w, int n_tiles, int n_rows, patch_shape shape)
 {
     const bool few = n_rows <= shape.rows_of_few;
-    const int cols = !few                                        ? shape.cols
-                     : is_near(w->tile_bytes, shape.cols_of_few) ? shape.cols_of_few
-                                                                 : shape.cols_of_long;
+    const int cols = !few                                          ? shape.cols
+                     : are_short(w->tile_bytes, shape.cols_of_few) ? shape.cols_of_few
+                                                                   : shape.cols_of_long;
     return n_tiles >= cols ? cols : 1;
 }
 
@@ -372,18 +370,20 @@ static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
 static int groups_of_span(const lf_packed *w, int n_tiles, int cols, int n_patches)
 {
     const int n = n_tiles / cols, group_bytes = cols * (int)w->tile_bytes;
-    const int most = group_bytes < PASS_BYTES ? PASS_BYTES / group_bytes : 1;
+    const int most = group_bytes < SHORT_BYTES ? SHORT_BYTES / group_bytes : 1;
     return n_patches == 1 || n < most ? n : most;
 }
 
-/* Where the reading ahead of a span begins, so that memory works while the processor computes. With several patches each fetches
- * its share of the next span's weights. */
+/* Where the reading ahead of a span begins, so that memory works while the processor computes. Several short tiles: the next ones,
+ * since beyond the end of one lies another that is in use already. With several patches each fetches its share of the next span's
+ * weights. */
 static const uint8_t *ahead_of(const span *s, const lf_packed *w, int n_patches, int cols)
 {
     const size_t record = packed_record_bytes(w->dtype), inputs = (size_t)packed_record_inputs(w->dtype);
     const size_t begin = (size_t)s->begin / inputs * record, end = (size_t)s->end / inputs * record;
-    const bool near = is_near(s->tile_bytes, cols);
-    if (n_patches == 1) return s->w + (near ? (size_t)cols * s->tile_bytes : AHEAD_BYTES / (size_t)cols);
+    if (n_patches == 1 && cols > 1 && are_short(s->tile_bytes, cols))
+        return s->w + (size_t)cols * s->tile_bytes;
+    if (n_patches == 1) return s->w + AHEAD_BYTES / (size_t)cols;
     return s->w + (s->end < s->n_in ? end : (size_t)(s->n_groups * cols) * s->tile_bytes + begin);
 }
 
