@@ -123,6 +123,7 @@ static lf_status open_loop(bench_rig *rig, lf_error *err)
         if (!seq->tokens.data) return lf_fail_memory(err, "tokens", n_tokens * sizeof *seq->tokens.data);
     }
     LF_TRY(lf_picker_create(&rig->picker, rig->model.config.n_vocab, err));
+    lf_picker_use_highest(rig->picker, lf_forward_kernels(rig->forward)->highest);
     LF_TRY(lf_round_create(&rig->round, rig->forward, &rig->model.config, size->n_seqs, size->pass_rows,
                            size->pass_logits, err));
 done:

@@ -221,6 +221,32 @@ static int32_t plain_pick(const float *x, int n, int position, const lf_pick_par
     return best;
 }
 
+/* The highest is found in parts: wherever it is, the first of equal ones, zeros of both signs among them, and NaN is none. */
+static void test_greedy_finds_the_first_of_the_highest(void **state)
+{
+    (void)state;
+    enum { N = 1100 };
+    static float x[N];
+    lf_pick_params p;
+    uint64_t rng = 1;
+    lf_pick_params_init(&p);
+    for (int i = 0; i < 3000; i++) {
+        lf_error err;
+        lf_picker *picker;
+        const int n = i % 3 == 0 ? N : 1 + (int)(rng_next(&rng) % N);
+        int32_t first = -1;
+        for (int k = 0; k < n; k++) {
+            const uint64_t bits = rng_next(&rng);
+            x[k] = bits % 8 == 0 ? NAN : bits % 8 == 1 ? -INFINITY : -(float)(bits >> 8 & (i % 2 ? 1023 : 3));
+        }
+        for (int k = 0; k < n; k++)
+            if (x[k] > -INFINITY && (first < 0 || x[k] > x[first])) first = k;
+        assert_ok(lf_picker_create(&picker, n, &err), &err);
+        assert_int_equal(lf_pick(picker, x, NULL, 0, &p), first);
+        lf_picker_free(picker);
+    }
+}
+
 /* Flat and steep logits over vocabularies of some thousands: what is left out could not have won. */
 static void test_picks_follow_the_definition(void **state)
 {
@@ -310,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_samples_have_the_exact_distribution),
         cmocka_unit_test(test_bound_of_the_noise),
         cmocka_unit_test(test_picks_follow_the_definition),
+        cmocka_unit_test(test_greedy_finds_the_first_of_the_highest),
         cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_parameters_out_of_range),
     };

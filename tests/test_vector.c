@@ -259,6 +259,34 @@ static void test_silu_mul(void **state)
     }
 }
 
+/* o / l, where a zero has no sign: the state that merging with an empty one gives is finished to the same bits. */
+static void test_attend_finish(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        const int n = sizes[i];
+        for (int flavour = 0; flavour < 3; flavour++) {
+            draw_row(a, n, flavour, i);
+            a[n / 2] = -0.0f;
+            draw_row(c, n + GUARD, 0, i + 2);
+            memcpy(expected, c, sizeof expected);
+            scalar.attend_finish(expected, a, 3.0f, n);
+            assert_true(lf_float_to_bits(expected[n / 2]) == 0);
+            for (int k = 0; k < n; k++) assert_true(expected[k] == a[k] / 3.0f || isnan(a[k]));
+            for (int l = 0; l < n_levels; l++) {
+                memcpy(found, c, sizeof found);
+                levels[l].attend_finish(found, a, 3.0f, n);
+                assert_same(found, expected, n + GUARD, levels[l].name, "attend_finish");
+            }
+            float m = -INFINITY, sum = 0.0f;
+            memset(b, 0, (size_t)n * sizeof *b);
+            scalar.attend_merge(b, &m, &sum, a, 0.5f, 3.0f, n);
+            scalar.attend_finish(b, b, sum, n);
+            assert_same(b, expected, n, "scalar", "attend_finish of a merged state");
+        }
+    }
+}
+
 /* The exponential inside silu_mul, over all magnitudes: the vector forms of lf_exp against lf_exp. */
 static void test_silu_mul_sweeps_exp(void **state)
 {
@@ -336,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_rms_norm),
         cmocka_unit_test(test_silu_mul),
         cmocka_unit_test(test_silu_mul_sweeps_exp),
+        cmocka_unit_test(test_attend_finish),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_rope),
     };

@@ -13,7 +13,10 @@ lf_status lf_drafter_init(lf_drafter *d, lf_forward *forward, int n_vocab, int r
     d->rows = calloc((size_t)rows_max, sizeof *d->rows);
     if (!d->rows) return lf_fail_memory(err, "a drafter", (size_t)rows_max * sizeof *d->rows);
     const lf_status status = lf_picker_create(&d->picker, n_vocab, err);
-    if (status != LF_OK) lf_drafter_free(d);
+    if (status == LF_OK)
+        lf_picker_use_highest(d->picker, lf_forward_kernels(forward)->highest);
+    else
+        lf_drafter_free(d);
     return status;
 }
 

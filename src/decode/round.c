@@ -25,6 +25,7 @@ struct lf_round {
     lf_cost *cost; /* corrected by every pass that only decodes; or NULL */
     lf_row *rows;  /* (rows_max) */
     int n_parts, n_rows, n_logits;
+    int64_t judge_ns; /* spent on the picks of the step */
 };
 
 lf_status lf_round_create(lf_round **out, lf_forward *forward, const lf_config *config, int seqs_max,
@@ -45,6 +46,7 @@ lf_status lf_round_create(lf_round **out, lf_forward *forward, const lf_config *
         goto done;
     }
     LF_TRY(lf_picker_create(&r->picker, config->n_vocab, err));
+    lf_picker_use_highest(r->picker, lf_forward_kernels(forward)->highest);
     *out = r;
 done:
     if (status != LF_OK) lf_round_free(r);
@@ -215,8 +217,10 @@ static void settle(lf_round *r, const part *p, lf_step *step)
         return;
     }
     int32_t picks[LF_DRAFT_MAX + 1];
+    const int64_t start = lf_clock_ns();
     lf_verdict v = judge(r, p, picks);
     const int64_t judged = lf_clock_ns();
+    r->judge_ns += judged - start;
     v.n_emitted = emit_accepted(r, p, &v);
     step->emit_ns += lf_clock_ns() - judged;
     const int n_accepted = min_int(v.n_accepted, v.n_emitted);
@@ -237,19 +241,23 @@ void lf_round_correct_cost(lf_round *r, lf_cost *cost)
     r->cost = cost;
 }
 
-/* Lets the cost know what a pass over the parts took. */
-static void correct_cost(const lf_round *r, double seconds)
+/* What a pass over the parts should take, without correction. */
+typedef struct expectation {
+    double plain, more; /* with one row of each part; what candidates add */
+} expectation;
+
+static expectation expect_seconds(const lf_round *r)
 {
-    lf_cost *c = r->cost;
-    const double each = lf_cost_attend(c, 1);
-    double plain = lf_cost_pass(c, r->n_parts), more = lf_cost_pass(c, r->n_rows) - plain;
+    const lf_cost *c = r->cost;
+    const double each = lf_cost_attend(c, 1), plain = lf_cost_pass(c, r->n_parts);
+    expectation e = {plain, lf_cost_pass(c, r->n_rows) - plain};
     for (int i = 0; i < r->n_parts; i++) {
         const lf_seq *seq = r->parts[i].seq;
         const double len = (double)seq->tokens.len;
-        plain += each * len;
-        more += (lf_cost_attend(c, 1 + seq->n_candidates) - each) * len;
+        e.plain += each * len;
+        e.more += (lf_cost_attend(c, 1 + seq->n_candidates) - each) * len;
     }
-    lf_cost_correct(&c->target, plain, &c->candidates, more, seconds);
+    return e;
 }
 
 lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *step, lf_error *err)
@@ -264,8 +272,14 @@ lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *st
     const int64_t proposed = lf_clock_ns();
     lf_forward_run(r->forward, r->rows, r->n_rows);
     const int64_t forwarded = lf_clock_ns();
-    if (r->cost && step->prefill_rows == 0) correct_cost(r, (double)(forwarded - proposed) * 1e-9);
+    const bool corrects = r->cost && step->prefill_rows == 0;
+    const expectation e = corrects ? expect_seconds(r) : (expectation){0};
+    r->judge_ns = 0;
     for (int i = 0; i < r->n_parts; i++) settle(r, &r->parts[i], step);
+    /* a row costs its picks, too: in a small model with a large vocabulary they are a good part */
+    if (corrects)
+        lf_cost_correct(&r->cost->target, e.plain, &r->cost->candidates, e.more,
+                        (double)(forwarded - proposed + r->judge_ns) * 1e-9);
     step->propose_ns = proposed - start;
     step->forward_ns = forwarded - proposed;
     step->pick_ns = lf_clock_ns() - forwarded;

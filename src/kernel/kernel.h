@@ -95,6 +95,13 @@ typedef struct lf_kernels {
     void (*attend_merge)(float *o, float *m, float *l, const float *o_part, float m_part, float l_part,
                          int n);
 
+    /* y (n) = (o (n) + 0) / l: what a finished attention state gives. Adding 0 takes the sign of a zero away, as merging does, so
+     * that a state that was never merged gives the same bits. */
+    void (*attend_finish)(float *y, const float *o, float l, int n);
+
+    /* The highest of x (n), NaN aside; -INFINITY when there is nothing else. */
+    float (*highest)(const float *x, int n);
+
     /* y (n) += x (n). */
     void (*add)(float *y, const float *x, int n);
 

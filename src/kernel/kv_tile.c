@@ -152,12 +152,35 @@ static void load_bf16(float *k, float *v, const uint16_t *k_tile, const uint16_t
     }
 }
 
+void lf_kv_tile_store_k_bf16(void *tile, const lf_kv_layout *layout, int slot, const uint16_t *k)
+{
+    assert(layout->dtype == LF_DTYPE_BF16 && slot >= 0 && slot < LF_TILE_POS);
+    const int dim = layout->head_dim;
+    uint16_t *pair = (uint16_t *)tile + 2 * slot; /* one of each (16 slots, 2) */
+    for (int i = 0; i + 1 < dim; i += 2, pair += 2 * LF_TILE_POS) memcpy(pair, k + i, 2 * sizeof *k);
+    if (dim % 2) memcpy(pair, (uint16_t[2]){k[dim - 1]}, 2 * sizeof *k);
+}
+
+void lf_kv_tile_store_v_bf16(void *tile, const lf_kv_layout *layout, int slot, const uint16_t *v)
+{
+    assert(layout->dtype == LF_DTYPE_BF16 && slot >= 0 && slot < LF_TILE_POS);
+    const int dim = layout->head_dim, dim16 = layout->dim_padded;
+    uint16_t *h = (uint16_t *)(void *)((uint8_t *)tile + layout->v_offset) + slot / 2 * dim16 * 2 + slot % 2;
+    for (int i = 0; i < dim; i++) h[2 * i] = v[i];
+    for (int i = dim; i < dim16; i++) h[2 * i] = 0;
+}
+
+static void round_to_bf16(uint16_t *out, const float *x, int n)
+{
+    for (int i = 0; i < n; i++) out[i] = lf_bf16_from_float(x[i]);
+}
+
 void lf_kv_tile_store_k(void *tile, const lf_kv_layout *layout, int slot, const float *k)
 {
     assert(slot >= 0 && slot < LF_TILE_POS);
     const int dim = layout->head_dim;
     float *f = tile;
-    uint16_t *h = tile;
+    uint16_t *h = tile, rounded[LF_HEAD_DIM_MAX];
     switch (layout->dtype) {
     case LF_DTYPE_F32:
         for (int i = 0; i < dim; i++) f[i * LF_TILE_POS + slot] = k[i];
@@ -166,8 +189,8 @@ void lf_kv_tile_store_k(void *tile, const lf_kv_layout *layout, int slot, const 
         for (int i = 0; i < dim; i++) h[i * LF_TILE_POS + slot] = lf_f16_from_float(k[i]);
         break;
     case LF_DTYPE_BF16:
-        for (int i = 0; i < round_up(dim, 2); i++)
-            h[(i / 2 * LF_TILE_POS + slot) * 2 + i % 2] = i < dim ? lf_bf16_from_float(k[i]) : 0;
+        round_to_bf16(rounded, k, dim);
+        lf_kv_tile_store_k_bf16(tile, layout, slot, rounded);
         break;
     case LF_DTYPE_Q8_0: store_k_q8(tile, dim, slot, k); break;
     default: assert(false);
@@ -179,7 +202,7 @@ void lf_kv_tile_store_v(void *tile, const lf_kv_layout *layout, int slot, const 
     assert(slot >= 0 && slot < LF_TILE_POS);
     const int dim = layout->head_dim, dim16 = layout->dim_padded;
     float *f = (void *)((uint8_t *)tile + layout->v_offset);
-    uint16_t *h = (void *)f;
+    uint16_t *h = (void *)f, rounded[LF_HEAD_DIM_MAX];
     switch (layout->dtype) {
     case LF_DTYPE_F32:
         for (int i = 0; i < dim16; i++) f[slot * dim16 + i] = i < dim ? v[i] : 0.0f;
@@ -188,8 +211,8 @@ void lf_kv_tile_store_v(void *tile, const lf_kv_layout *layout, int slot, const 
         for (int i = 0; i < dim16; i++) h[slot * dim16 + i] = i < dim ? lf_f16_from_float(v[i]) : 0;
         break;
     case LF_DTYPE_BF16:
-        for (int i = 0; i < dim16; i++)
-            h[(slot / 2 * dim16 + i) * 2 + slot % 2] = i < dim ? lf_bf16_from_float(v[i]) : 0;
+        round_to_bf16(rounded, v, dim);
+        lf_kv_tile_store_v_bf16(tile, layout, slot, rounded);
         break;
     case LF_DTYPE_Q8_0: store_v_q8((void *)f, dim, slot, v); break;
     default: assert(false);

@@ -36,6 +36,10 @@ void lf_kv_tile_store(void *tile, const lf_kv_layout *layout, int slot, const fl
 void lf_kv_tile_store_k(void *tile, const lf_kv_layout *layout, int slot, const float *k);
 void lf_kv_tile_store_v(void *tile, const lf_kv_layout *layout, int slot, const float *v);
 
+/* The same for a bf16 layout and values (head_dim) that are bf16 already, as a row of LF_ACT_BF16 has them. */
+void lf_kv_tile_store_k_bf16(void *tile, const lf_kv_layout *layout, int slot, const uint16_t *k);
+void lf_kv_tile_store_v_bf16(void *tile, const lf_kv_layout *layout, int slot, const uint16_t *v);
+
 /* Reads them back as floats (tests, converters). */
 void lf_kv_tile_load(float *k, float *v, const void *tile, const lf_kv_layout *layout, int slot);
 

@@ -78,6 +78,18 @@ static void attend_merge(float *o, float *m, float *l, const float *o_part, floa
     for (int i = 0; i < n; i++) o[i] = fmaf(o[i], by.old, o_part[i] * by.part);
 }
 
+static void attend_finish(float *y, const float *o, float l, int n)
+{
+    for (int i = 0; i < n; i++) y[i] = (o[i] + 0.0f) / l;
+}
+
+static float highest(const float *x, int n)
+{
+    float max = -INFINITY;
+    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max;
+}
+
 static void add(float *y, const float *x, int n)
 {
     for (int i = 0; i < n; i++) y[i] += x[i];
@@ -103,6 +115,8 @@ void lf_vector_init_scalar(lf_kernels *k)
     k->rms_norm = rms_norm;
     k->silu_mul = silu_mul;
     k->attend_merge = attend_merge;
+    k->attend_finish = attend_finish;
+    k->highest = highest;
     k->add = add;
     k->rope = rope;
 }

@@ -138,8 +138,7 @@ static void finish_unit(const lf_forward *f, lf_forward_thread *t, const unit *u
         float *att = f->heads_fit_act ? t->row : f->att + (size_t)r * (size_t)w->n_in + first;
         for (int g = 0; g < u->group; g++) {
             const size_t i = (size_t)((r - u->begin) * u->group + g);
-            const float *o = t->all.o + i * width, l = t->all.l[i];
-            for (int d = 0; d < head_dim; d++) att[g * head_dim + d] = o[d] / l;
+            f->kernels->attend_finish(att + g * head_dim, t->all.o + i * width, t->all.l[i], head_dim);
         }
         if (f->heads_fit_act)
             f->kernels->act_part[act](f->in.rows[act] + (size_t)r * f->in.stride[act], w->n_in, att, first,
@@ -199,17 +198,19 @@ static bool wants_mass(const lf_forward *f, int begin, int end)
     return false;
 }
 
-/* All segments, one after the other. */
+/* All segments, one after the other. A single one needs no merging: the first merge changes nothing but the sign of zeros, which
+ * attend_finish takes away in any case. */
 static void attend_whole(const lf_forward *f, lf_forward_thread *t, int i_layer, int i_head, int begin,
                          int end)
 {
     const unit u = open_unit(f, t, i_layer, i_head, begin, end);
     const bool mass = wants_mass(f, begin, end);
-    clear_state(f, &t->all, u.n_q);
-    for (int s = 0; s < div_up(u.n_pos, LF_SEGMENT_POS); s++) {
+    const int n_segments = div_up(u.n_pos, LF_SEGMENT_POS);
+    if (n_segments > 1) clear_state(f, &t->all, u.n_q);
+    for (int s = 0; s < n_segments; s++) {
         const lf_attend_mass segment_mass = mass ? open_mass(t, &u, s) : (lf_attend_mass){0};
-        attend_segment(f, t, &u, s, &t->segment, mass ? &segment_mass : NULL);
-        for (int i = 0; i < u.n_q; i++) merge_query(f, &t->all, i, &t->segment, (size_t)i);
+        attend_segment(f, t, &u, s, n_segments > 1 ? &t->segment : &t->all, mass ? &segment_mass : NULL);
+        for (int i = 0; n_segments > 1 && i < u.n_q; i++) merge_query(f, &t->all, i, &t->segment, (size_t)i);
     }
     if (mass) close_mass(f, t, &u);
     finish_unit(f, t, &u, i_layer);

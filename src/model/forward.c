@@ -23,8 +23,7 @@
 #include <string.h>
 
 enum {
-    TAKE_OUTPUTS = 128, /* outputs of one take of a product, about: enough for a long stream of weights */
-    TAKES_EACH = 3, /* takes of a product for each thread at least, so that none waits long for the last */
+    TAKE_OUTPUTS = 128, /* outputs of one take of a product at most: enough for a long stream of weights */
     BLOCK_OUTPUTS = 32, /* a take of gate/up is whole blocks of its activation form */
 };
 
@@ -33,9 +32,14 @@ static int min_int(int a, int b)
     return a < b ? a : b;
 }
 
+static int div_up(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
 static int round_up(int n, int multiple)
 {
-    return (n + multiple - 1) / multiple * multiple;
+    return div_up(n, multiple) * multiple;
 }
 
 /* ---- planning ---- */
@@ -74,6 +78,7 @@ static lf_forward_thread carve_thread(const lf_forward *f, carver *c, const lf_c
 {
     return (lf_forward_thread){
         .row = carve(c, (size_t)widest_input(config), sizeof(float)),
+        .head = carve(c, 1, lf_act_row_bytes(LF_ACT_BF16, config->head_dim)),
         .y = carve(c, 2 * (size_t)f->rows_max * (size_t)f->take_outputs, sizeof(float)),
         .all = carve_state(c, LF_QUERIES_MAX, f->layout.dim_padded),
         .segment = carve_state(c, LF_QUERIES_MAX, f->layout.dim_padded),
@@ -97,8 +102,10 @@ static void plan(lf_forward *f, carver *c, const lf_config *config, int n_thread
     f->x = carve(c, rows * (size_t)config->dim, sizeof(float));
     f->q_act = carve(c, rows * heads, f->q_stride);
     f->att = carve(c, f->heads_fit_act ? 0 : rows * heads * (size_t)config->head_dim, sizeof(float));
-    f->cos = carve(c, rows * half, sizeof(float));
-    f->sin = carve(c, rows * half, sizeof(float));
+    for (int i = 0; i < 2; i++)
+        f->angles[i] = (lf_angles){.pos = carve(c, rows, sizeof(int32_t)),
+                                   .cos = carve(c, rows * half, sizeof(float)),
+                                   .sin = carve(c, rows * half, sizeof(float))};
     f->logits = carve(c, (size_t)f->logits_max * f->vocab_width, sizeof(float));
     f->in = carve_forms(c, rows, widest_input(config));
     f->mid = carve_forms(c, rows, config->ffn_dim);
@@ -177,6 +184,11 @@ void lf_forward_free(lf_forward *f)
     free(f);
 }
 
+const lf_kernels *lf_forward_kernels(const lf_forward *f)
+{
+    return f->kernels;
+}
+
 const float *lf_forward_logits(const lf_forward *f, int i)
 {
     assert(i >= 0 && i < f->n_logits);
@@ -215,18 +227,40 @@ static void norm_phase(const lf_forward *f, int i_thread, const float *weight,
     lf_threads_barrier(f->threads);
 }
 
+/* The row of the last pass at a position, or -1; among the first ones only. */
+static int find_last(const lf_forward *f, int pos)
+{
+    enum { ENOUGH = 64 };
+    for (int r = 0; r < min_int(f->n_last, ENOUGH); r++)
+        if (f->last->pos[r] == pos) return r;
+    return -1;
+}
+
+/* cos and sin of row r. The positions of a window come again pass by pass. */
+static void find_angles(const lf_forward *f, int r)
+{
+    const int half = f->model->config.head_dim / 2, pos = f->rows[r].pos, same = find_last(f, pos);
+    float *cosines = f->now->cos + (size_t)r * (size_t)half, *sines = f->now->sin + (size_t)r * (size_t)half;
+    f->now->pos[r] = pos;
+    if (same >= 0) {
+        memcpy(cosines, f->last->cos + (size_t)same * (size_t)half, (size_t)half * sizeof *cosines);
+        memcpy(sines, f->last->sin + (size_t)same * (size_t)half, (size_t)half * sizeof *sines);
+        return;
+    }
+    for (int i = 0; i < half; i++) {
+        /* the angle in float, as transformers and the models' training had it */
+        const double angle = (double)((float)pos * f->model->rope_freqs[i]);
+        cosines[i] = (float)cos(angle);
+        sines[i] = (float)sin(angle);
+    }
+}
+
 static void embed_phase(const lf_forward *f)
 {
     const lf_config *c = &f->model->config;
-    const int half = c->head_dim / 2;
     for (int r; (r = lf_threads_take(f->threads, 1)) < f->n_rows;) {
         lf_model_embed(f->x + (size_t)r * (size_t)c->dim, f->model, f->rows[r].token);
-        for (int i = 0; i < half; i++) {
-            /* the angle in float, as transformers and the models' training had it */
-            const double angle = (double)((float)f->rows[r].pos * f->model->rope_freqs[i]);
-            f->cos[r * half + i] = (float)cos(angle);
-            f->sin[r * half + i] = (float)sin(angle);
-        }
+        find_angles(f, r);
     }
     lf_threads_barrier(f->threads);
 }
@@ -244,11 +278,12 @@ static void multiply(const lf_forward *f, float *y, size_t stride, const lf_pack
                                  in->stride[act], n_rows);
 }
 
-/* Outputs of one take of a product of n_out outputs: fewer than TAKE_OUTPUTS where the threads would not all have some. */
+/* Outputs of one take of a product of n_out outputs, so that every thread has as many takes: where they are few, one that is short
+ * would leave a thread waiting for most of another's. */
 static int take_of(const lf_forward *f, int n_out)
 {
-    const int share = n_out / (TAKES_EACH * lf_threads_count(f->threads));
-    return share >= TAKE_OUTPUTS ? TAKE_OUTPUTS : round_up(share > 1 ? share : 1, BLOCK_OUTPUTS);
+    const int n_takes = round_up(div_up(n_out, TAKE_OUTPUTS), lf_threads_count(f->threads));
+    return round_up(div_up(n_out, n_takes), BLOCK_OUTPUTS);
 }
 
 /* What becomes of the q, k or v of the whole heads from output `begin` on, n outputs of row r. */
@@ -262,7 +297,7 @@ static void finish_q(const lf_forward *f, const lf_layer *l, int r, float *q, in
     if (l->q_bias) f->kernels->add(q, l->q_bias + begin, n);
     for (int h = 0; l->q_norm && h < n; h += hd)
         f->kernels->rms_norm(q + h, q + h, l->q_norm, hd, c->norm_eps);
-    f->kernels->rope(q, f->cos + angles, f->sin + angles, n / hd, hd);
+    f->kernels->rope(q, f->now->cos + angles, f->now->sin + angles, n / hd, hd);
     for (int h = 0; h < n; h += hd, q_act += f->q_stride) lf_act_row(f->kernels, act, q_act, q + h, hd);
 }
 
@@ -271,7 +306,21 @@ static void *tile_of_row(const lf_forward *f, int i_layer, int i_head, int r)
     return lf_kv_seq_tile(f->rows[r].seq, i_layer, i_head, f->rows[r].pos / LF_TILE_POS);
 }
 
-static void finish_k(const lf_forward *f, const lf_layer *l, int i_layer, int r, float *k, int begin, int n)
+/* K or V of one head of row r (head_dim) into the cache; into bf16 by the kernel that rounds rows of activations. */
+static void store_head(const lf_forward *f, lf_forward_thread *t, void *tile, int slot, const float *x,
+                       bool is_k)
+{
+    const lf_kv_layout *layout = &f->layout;
+    if (layout->dtype != LF_DTYPE_BF16) {
+        (is_k ? lf_kv_tile_store_k : lf_kv_tile_store_v)(tile, layout, slot, x);
+        return;
+    }
+    lf_act_row(f->kernels, LF_ACT_BF16, t->head, x, layout->head_dim);
+    (is_k ? lf_kv_tile_store_k_bf16 : lf_kv_tile_store_v_bf16)(tile, layout, slot, (const void *)t->head);
+}
+
+static void finish_k(const lf_forward *f, lf_forward_thread *t, const lf_layer *l, int i_layer, int r,
+                     float *k, int begin, int n)
 {
     const lf_config *c = &f->model->config;
     const int hd = c->head_dim, slot = f->rows[r].pos % LF_TILE_POS;
@@ -279,17 +328,18 @@ static void finish_k(const lf_forward *f, const lf_layer *l, int i_layer, int r,
     if (l->k_bias) f->kernels->add(k, l->k_bias + begin, n);
     for (int h = 0; l->k_norm && h < n; h += hd)
         f->kernels->rms_norm(k + h, k + h, l->k_norm, hd, c->norm_eps);
-    f->kernels->rope(k, f->cos + angles, f->sin + angles, n / hd, hd);
+    f->kernels->rope(k, f->now->cos + angles, f->now->sin + angles, n / hd, hd);
     for (int h = 0; h < n; h += hd)
-        lf_kv_tile_store_k(tile_of_row(f, i_layer, (begin + h) / hd, r), &f->layout, slot, k + h);
+        store_head(f, t, tile_of_row(f, i_layer, (begin + h) / hd, r), slot, k + h, true);
 }
 
-static void finish_v(const lf_forward *f, const lf_layer *l, int i_layer, int r, float *v, int begin, int n)
+static void finish_v(const lf_forward *f, lf_forward_thread *t, const lf_layer *l, int i_layer, int r,
+                     float *v, int begin, int n)
 {
     const int hd = f->model->config.head_dim, slot = f->rows[r].pos % LF_TILE_POS;
     if (l->v_bias) f->kernels->add(v, l->v_bias + begin, n);
     for (int h = 0; h < n; h += hd)
-        lf_kv_tile_store_v(tile_of_row(f, i_layer, (begin + h) / hd, r), &f->layout, slot, v + h);
+        store_head(f, t, tile_of_row(f, i_layer, (begin + h) / hd, r), slot, v + h, false);
 }
 
 /* Takes of q, then k, then v: whole heads. */
@@ -298,7 +348,8 @@ static void qkv_phase(const lf_forward *f, int i_thread, int i_layer)
     const lf_layer *l = &f->model->layers[i_layer];
     const lf_packed *const w[] = {&l->q, &l->k, &l->v};
     const int take = f->head_take;
-    float *y = f->scratch[i_thread].y;
+    lf_forward_thread *t = &f->scratch[i_thread];
+    float *y = t->y;
     int i_take = lf_threads_take(f->threads, 1), base = 0;
     for (int i = 0; i < 3; i++) {
         const int n_takes = (w[i]->n_out + take - 1) / take;
@@ -308,8 +359,8 @@ static void qkv_phase(const lf_forward *f, int i_thread, int i_layer)
             for (int r = 0; r < f->n_rows; r++) {
                 float *row = y + (size_t)r * (size_t)take;
                 if (i == 0) finish_q(f, l, r, row, begin, n);
-                if (i == 1) finish_k(f, l, i_layer, r, row, begin, n);
-                if (i == 2) finish_v(f, l, i_layer, r, row, begin, n);
+                if (i == 1) finish_k(f, t, l, i_layer, r, row, begin, n);
+                if (i == 2) finish_v(f, t, l, i_layer, r, row, begin, n);
             }
         }
         base += n_takes;
@@ -396,6 +447,10 @@ static void pass_thread(void *arg, int i_thread)
 void lf_forward_run(lf_forward *f, const lf_row *rows, int n_rows)
 {
     assert(n_rows >= 1 && n_rows <= f->rows_max);
+    lf_angles *const other = f->now == &f->angles[0] ? &f->angles[1] : &f->angles[0];
+    f->last = f->now;
+    f->n_last = f->now ? f->n_rows : 0;
+    f->now = other;
     f->rows = rows;
     f->n_rows = n_rows;
     f->n_logits = f->n_runs = 0;

@@ -39,6 +39,8 @@ lf_status lf_forward_enable_mass(lf_forward *f, int n_ctx, lf_error *err);
 size_t lf_forward_plan_bytes(const lf_config *config, const lf_kv_layout *layout, int n_threads, int rows_max,
                              int logits_max);
 
+const lf_kernels *lf_forward_kernels(const lf_forward *f);
+
 /* Runs one pass: writes the K/V of every row to its slot and computes logits for the rows that want them.
  * Rows of one sequence stand together in ascending position order, and within a sequence rows of one view stand together.
  * A row sees the rows of its sequence before it in the same pass. 1 <= n_rows <= rows_max. Cannot fail. */

@@ -21,6 +21,12 @@ typedef struct lf_forms {
     size_t stride[LF_ACT_COUNT]; /* bytes */
 } lf_forms;
 
+/* The positions of a pass's rows, and by what they rotate queries and keys. */
+typedef struct lf_angles {
+    int32_t *pos;     /* (rows_max) */
+    float *cos, *sin; /* (rows_max, head_dim / 2) */
+} lf_angles;
+
 /* Consecutive rows of one sequence and view. */
 typedef struct lf_run {
     int begin, end;
@@ -34,8 +40,9 @@ typedef struct lf_attend_state {
 
 /* What one thread has to itself. */
 typedef struct lf_forward_thread {
-    float *row; /* (max(dim, n_heads head_dim)) one row being converted */
-    float *y;   /* (2, rows_max, take_outputs) what the products of a take give, before it goes on */
+    float *row;    /* (max(dim, n_heads head_dim)) one row being converted */
+    uint8_t *head; /* one head of K or V as a row of LF_ACT_BF16 */
+    float *y;      /* (2, rows_max, take_outputs) what the products of a take give, before it goes on */
     /* attention */
     lf_attend_state all, segment; /* (LF_QUERIES_MAX) */
     uint8_t *q;                   /* (LF_QUERIES_MAX, q_stride): the queries of a unit, gathered */
@@ -55,12 +62,12 @@ struct lf_forward {
     size_t q_stride;  /* bytes of one query in activation form */
     size_t vocab_width;
 
-    uint8_t *memory;  /* everything below lies in it */
-    float *x;         /* (rows_max, dim) the residual stream */
-    uint8_t *q_act;   /* (rows_max, n_heads, q_stride) */
-    float *att;       /* (rows_max, n_heads head_dim), only when heads_fit_act is false */
-    float *cos, *sin; /* (rows_max, head_dim / 2) */
-    float *logits;    /* (logits_max, vocab_width) */
+    uint8_t *memory;     /* everything below lies in it */
+    float *x;            /* (rows_max, dim) the residual stream */
+    lf_angles angles[2]; /* of this pass and the last one, by turns */
+    uint8_t *q_act;      /* (rows_max, n_heads, q_stride) */
+    float *att;          /* (rows_max, n_heads head_dim), only when heads_fit_act is false */
+    float *logits;       /* (logits_max, vocab_width) */
     lf_forms in,
         mid; /* inputs of the products at hand; of `down`, which others still make while some read `in` */
     lf_attend_state parts;      /* (LF_PARTS_MAX, n_heads) as (row, segment, head) */
@@ -73,6 +80,8 @@ struct lf_forward {
     int mass_tiles; /* stride of lf_row.mass; 0: not enabled */
 
     /* the pass at hand */
+    const lf_angles *now, *last; /* last: NULL in the first pass */
+    int n_last;                  /* rows of the last pass */
     const lf_row *rows;
     int n_rows, n_logits, n_runs;
     lf_run *runs;    /* (rows_max) */

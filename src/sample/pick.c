@@ -15,6 +15,7 @@ typedef struct candidate {
 
 struct lf_picker {
     int n_vocab;
+    lf_pick_highest_fn *highest;
     float *logits;         /* (n_vocab) a copy that the stages change */
     candidate *candidates; /* (n_vocab) those that are still in */
     uint32_t *allowed;     /* (ceil(n_vocab / 32)) */
@@ -62,6 +63,14 @@ lf_status lf_pick_params_check(const lf_pick_params *p, int n_vocab, lf_error *e
     return LF_OK;
 }
 
+/* As kernel.h's highest, for a picker that was not given it. */
+static float plain_highest(const float *x, int n)
+{
+    float max = -INFINITY;
+    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max;
+}
+
 lf_status lf_picker_create(lf_picker **out, int n_vocab, lf_error *err)
 {
     const size_t n = (size_t)n_vocab;
@@ -69,6 +78,7 @@ lf_status lf_picker_create(lf_picker **out, int n_vocab, lf_error *err)
     *out = NULL;
     if (!p) return lf_fail_memory(err, "a picker", sizeof *p);
     p->n_vocab = n_vocab;
+    p->highest = plain_highest;
     p->logits = malloc(n * sizeof *p->logits);
     p->candidates = malloc(n * sizeof *p->candidates);
     p->allowed = malloc((n + 31) / 32 * sizeof *p->allowed);
@@ -80,6 +90,11 @@ lf_status lf_picker_create(lf_picker **out, int n_vocab, lf_error *err)
     }
     *out = p;
     return LF_OK;
+}
+
+void lf_picker_use_highest(lf_picker *p, lf_pick_highest_fn *highest)
+{
+    p->highest = highest;
 }
 
 void lf_picker_free(lf_picker *p)
@@ -94,26 +109,21 @@ void lf_picker_free(lf_picker *p)
 
 /* ---- stages ---- */
 
-/* The highest of x (n), NaN aside; -INFINITY when there is nothing else. In lanes, so that the compiler makes vectors of it. */
-static float highest(const float *x, int n)
+/* The highest of x (n), NaN aside, and the first place where it is; -INFINITY, and some place, when there is nothing else. Only the part
+ * that has it is searched for the place. */
+static float highest(const lf_picker *p, const float *x, int n, int32_t *place)
 {
-    enum { LANES = 16 };
-    float lane[LANES], max = -INFINITY;
-    int i = 0;
-    for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (; i < n; i++) max = x[i] > max ? x[i] : max;
-    for (int j = 0; j < LANES; j++) max = lane[j] > max ? lane[j] : max;
+    enum { PART = 256 };
+    float max = -INFINITY;
+    *place = 0;
+    for (int i = 0; i < n; i += PART) {
+        const float part = p->highest(x + i, n - i < PART ? n - i : PART);
+        if (!(part > max)) continue;
+        max = part;
+        *place = i;
+    }
+    while (x[*place] != max && *place + 1 < n) ++*place;
     return max;
-}
-
-/* The first place of a value that is in x. */
-static int32_t place_of(const float *x, float value)
-{
-    int32_t i = 0;
-    while (x[i] != value) i++;
-    return i;
 }
 
 static bool changes_logits(const lf_pick_params *params)
@@ -263,13 +273,14 @@ static void enter_filtered(race *r, candidate *c, int n, const lf_pick_params *p
     for (int i = 0; i < n; i++) enter_race(r, c[i].logit, c[i].id);
 }
 
-static int32_t sample(lf_picker *p, const float *logits, float max, int position,
+/* max: the highest logit, and place where it is. */
+static int32_t sample(lf_picker *p, const float *logits, float max, int32_t place, int position,
                       const lf_pick_params *params)
 {
     race r = {.seed = params->seed, .position = position, .group = -1, .best = -1, .best_score = -INFINITY};
     const bool filtered = filters(params);
     int n = 0;
-    if (!filtered) enter_race(&r, 0.0f, place_of(logits, max)); /* a good score to begin with */
+    if (!filtered) enter_race(&r, 0.0f, place); /* a good score to begin with */
     for (int32_t i = 0; i < p->n_vocab; i++) {
         /* relative to the highest: a small temperature cannot overflow */
         const float logit = (logits[i] - max) / params->temperature;
@@ -293,16 +304,18 @@ int32_t lf_pick(lf_picker *p, const float *logits, const int32_t *history, int n
         if (params->mask) apply_mask(p, history, n_history, params);
         logits = p->logits;
     }
-    const float max = highest(logits, p->n_vocab);
+    int32_t place;
+    const float max = highest(p, logits, p->n_vocab, &place);
     if (!isfinite(max)) return -1;
-    return params->temperature > 0.0f ? sample(p, logits, max, n_history, params) : place_of(logits, max);
+    return params->temperature > 0.0f ? sample(p, logits, max, place, n_history, params) : place;
 }
 
 void lf_pick_logprobs(lf_picker *p, const float *logits, int32_t id, float *logprob, lf_logprob *top,
                       int n_top)
 {
     assert(n_top >= 0 && n_top <= p->n_vocab);
-    const float max = highest(logits, p->n_vocab);
+    int32_t place;
+    const float max = highest(p, logits, p->n_vocab, &place);
     double sum = 0.0;
     for (int i = 0; i < p->n_vocab; i++) sum += exp((double)(logits[i] - max));
     /* cppcheck-suppress invalidFunctionArg ; the highest logit alone adds 1 */

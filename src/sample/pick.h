@@ -50,6 +50,10 @@ typedef struct lf_picker lf_picker;
 lf_status lf_picker_create(lf_picker **out, int n_vocab, lf_error *err);
 void lf_picker_free(lf_picker *p); /* NULL is fine */
 
+/* Lets the picker find the highest of x (n), NaN aside, by a faster function with the same results: kernel.h's. */
+typedef float lf_pick_highest_fn(const float *x, int n);
+void lf_picker_use_highest(lf_picker *p, lf_pick_highest_fn *highest);
+
 /* The picked id for the position after history (n_history tokens: position n_history), or -1 when the logits (n_vocab)
  * hold nothing to pick: the highest is not finite, or the mask allows nothing. */
 int32_t lf_pick(lf_picker *p, const float *logits, const int32_t *history, int n_history,

@@ -3,7 +3,7 @@
 
 #include "kernel/x86/matmul_body.h"
 
-DEFINE_MATMUL(bf16, LF_DTYPE_BF16, 6, 4, 2)
+DEFINE_MATMUL(bf16, LF_DTYPE_BF16, 6, 4, 6, 2, 2)
 
 void lf_matmul_init_avx512bf16(lf_kernels *k)
 {

@@ -27,36 +27,45 @@ enum {
     SPAN_BYTES = 128 << 10, /* of weights: this span and the next take a part of the second-level cache */
     AHEAD_BYTES =
         8 << 10, /* how far a single patch reads ahead: about memory's latency times its bandwidth */
+    SHORT_BYTES = 20 << 10, /* tiles that together are no longer are taken as one piece */
 };
 
 /* The part of a product that is computed between loading and storing accumulators. */
 typedef struct span {
     const uint8_t *w; /* the first tile, the others tile_bytes apart */
     size_t tile_bytes;
-    const uint8_t *x; /* the first row */
+    int n_groups;     /* of so many tiles as a patch has; more than one only of whole tiles */
+    const uint8_t *x; /* the first row of all */
     size_t x_stride;
-    float *y; /* of the first row and tile */
+    lf_act_q8 quant; /* its arrays, for quantised weights */
+    size_t x_at;     /* bytes from the first row of all to that of the patch */
+    float *y;        /* of the patch's first row and tile */
     size_t y_stride;
     int n_in, begin, end; /* inputs [begin, end) of n_in; begin is a multiple of PACKED_CHUNK */
-    const uint8_t *
-        ahead; /* weights of the first tile that are needed soon (the other tiles' are tile_bytes apart), ... */
-    size_t ahead_step; /* ... of which this patch fetches so many bytes with each record */
+    const uint8_t *ahead; /* weights of the first tile that are needed soon; the other tiles' lie as theirs */
+    int turn,
+        turns; /* of so many patches that share the reading ahead: this one reads at every turns-th step */
 } span;
 
 typedef lanes patch_acc[ROWS_MAX][COLS_MAX];
 
-ALWAYS_INLINE void load_acc(patch_acc acc, const span *s, int rows, int cols)
+ALWAYS_INLINE float *acc_at(const span *s, int i_group, int r, int c, int cols)
+{
+    return s->y + (size_t)r * s->y_stride + (size_t)(i_group * cols + c) * LF_TILE_OUT;
+}
+
+/* The accumulators of group i_group. */
+ALWAYS_INLINE void load_acc(patch_acc acc, const span *s, int i_group, int rows, int cols)
 {
     UNROLL (r, rows)
         UNROLL (c, cols)
-            acc[r][c] = s->begin == 0 ? lanes_set(0.0f)
-                                      : lanes_load(s->y + (size_t)r * s->y_stride + (size_t)c * LF_TILE_OUT);
+            acc[r][c] = s->begin == 0 ? lanes_set(0.0f) : lanes_load(acc_at(s, i_group, r, c, cols));
 }
 
-ALWAYS_INLINE void store_acc(const span *s, patch_acc acc, int rows, int cols)
+ALWAYS_INLINE void store_acc(const span *s, patch_acc acc, int i_group, int rows, int cols)
 {
     UNROLL (r, rows)
-        UNROLL (c, cols) lanes_store(s->y + (size_t)r * s->y_stride + (size_t)c * LF_TILE_OUT, acc[r][c]);
+        UNROLL (c, cols) lanes_store(acc_at(s, i_group, r, c, cols), acc[r][c]);
 }
 
 ALWAYS_INLINE lanes broadcast_word(const void *p)
@@ -67,10 +76,28 @@ ALWAYS_INLINE lanes broadcast_word(const void *p)
 }
 
 /* The processor's own read-ahead does not see through the order in which a record's parts are used, nor past its end.
- * Addresses past the last tile are harmless. */
-ALWAYS_INLINE void read_ahead(const uint8_t *p, size_t bytes)
+ * So with each step of a product its `bytes` of what comes later are fetched. */
+typedef struct reader {
+    const uint8_t *p;
+    int left, turns;
+} reader;
+
+ALWAYS_INLINE reader open_reader(const span *s, int i_group, int cols)
 {
-    for (size_t i = 0; i < bytes; i += LINE_BYTES) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+    return (reader){
+        .p = s->ahead + (size_t)(i_group * cols) * s->tile_bytes, .left = s->turn, .turns = s->turns};
+}
+
+/* Addresses past the last tile are harmless. */
+ALWAYS_INLINE void read_ahead(reader *a, const span *s, int bytes, int cols)
+{
+    const uint8_t *const p = a->p;
+    a->p += bytes;
+    if (a->left-- > 0) return;
+    a->left = a->turns - 1;
+    UNROLL (c, cols)
+        UNROLL (i, (bytes + LINE_BYTES - 1) / LINE_BYTES)
+            _mm_prefetch((const char *)p + (size_t)c * s->tile_bytes + i * LINE_BYTES, _MM_HINT_T0);
 }
 
 /* ---- float formats ---- */
@@ -82,27 +109,26 @@ ALWAYS_INLINE lanes load_step(lf_dtype dtype, const uint8_t *tile, size_t i)
     return lanes_load(tile + i * LF_TILE_OUT * 4);
 }
 
-ALWAYS_INLINE void float_patch(const span *s, lf_dtype dtype, int rows, int cols)
+ALWAYS_INLINE void float_group(const span *s, lf_dtype dtype, int i_group, int rows, int cols)
 {
     const size_t inputs = dtype == LF_DTYPE_BF16 ? 2 : 1; /* of a step */
     const size_t begin = (size_t)s->begin / inputs, end = ((size_t)s->end + inputs - 1) / inputs;
-    const uint8_t *ahead = s->ahead;
+    const uint8_t *const tiles = s->w + (size_t)(i_group * cols) * s->tile_bytes;
+    reader ahead = open_reader(s, i_group, cols);
     patch_acc acc;
-    load_acc(acc, s, rows, cols);
-    for (size_t i = begin; i < end; i++, ahead += s->ahead_step) {
+    load_acc(acc, s, i_group, rows, cols);
+    for (size_t i = begin; i < end; i++) {
         lanes w[COLS_MAX];
-        UNROLL (c, cols) {
-            read_ahead(ahead + (size_t)c * s->tile_bytes, 1);
-            w[c] = load_step(dtype, s->w + (size_t)c * s->tile_bytes, i);
-        }
+        read_ahead(&ahead, s, (int)packed_record_bytes(dtype), cols);
+        UNROLL (c, cols) w[c] = load_step(dtype, tiles + (size_t)c * s->tile_bytes, i);
         UNROLL (r, rows) {
-            const lanes x = broadcast_word(s->x + (size_t)r * s->x_stride + i * 4);
+            const lanes x = broadcast_word(s->x + s->x_at + (size_t)r * s->x_stride + i * 4);
             UNROLL (c, cols)
                 acc[r][c] = dtype == LF_DTYPE_BF16 ? lanes_dot_bf16(w[c], x, acc[r][c])
                                                    : lanes_fma(w[c], x, acc[r][c]);
         }
     }
-    store_acc(s, acc, rows, cols);
+    store_acc(s, acc, i_group, rows, cols);
 }
 
 /* ---- quantised formats: exact integer products of blocks, then their scales ---- */
@@ -224,7 +250,7 @@ ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *
             const void *sum = word_at(x->sum, x, r, 2 * i_block + (size_t)part);
             UNROLL (c, cols) dot[r][c] = start_dot(dtype, sum);
         }
-        for (int v = 0; v < PACKED_GROUPS / 2; v++)
+        UNROLL (v, PACKED_GROUPS / 2)
             UNROLL (half, halves) add_groups(dot, dtype, x, i_block, records, b, v, part + half, rows, cols);
         UNROLL (c, cols) {
             const lanes scale = load_scale(dtype, records[c], b, part);
@@ -242,57 +268,61 @@ ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *
     }
 }
 
-ALWAYS_INLINE void quant_patch(const span *s, lf_dtype dtype, int rows, int cols)
+ALWAYS_INLINE void quant_group(const span *s, lf_dtype dtype, int i_group, int rows, int cols)
 {
     const int inputs = packed_record_inputs(dtype), blocks = inputs / PACKED_BLOCK;
-    const lf_act_q8 row = lf_act_q8_at(s->x, s->n_in);
-    const quant_rows x = {(const void *)row.q, (const void *)row.d, (const void *)row.ds,
-                          (const void *)row.sum, s->x_stride};
-    const size_t ahead_step = s->ahead_step / (size_t)blocks;
-    const uint8_t *ahead = s->ahead;
+    const quant_rows x = {(const uint8_t *)s->quant.q + s->x_at, (const uint8_t *)s->quant.d + s->x_at,
+                          (const uint8_t *)s->quant.ds + s->x_at, (const uint8_t *)s->quant.sum + s->x_at,
+                          s->x_stride};
+    const uint8_t *const tiles = s->w + (size_t)(i_group * cols) * s->tile_bytes;
+    reader ahead = open_reader(s, i_group, cols);
     patch_acc acc;
-    load_acc(acc, s, rows, cols);
+    load_acc(acc, s, i_group, rows, cols);
     for (int i = s->begin / inputs; i < (s->end + inputs - 1) / inputs; i++) {
         const uint8_t *records[COLS_MAX];
         UNROLL (c, cols)
-            records[c] = s->w + (size_t)c * s->tile_bytes + (size_t)i * packed_record_bytes(dtype);
-        for (int b = 0; b < blocks; b++, ahead += ahead_step) {
-            UNROLL (c, cols) read_ahead(ahead + (size_t)c * s->tile_bytes, ahead_step);
+            records[c] = tiles + (size_t)c * s->tile_bytes + (size_t)i * packed_record_bytes(dtype);
+        for (int b = 0; b < blocks; b++) {
+            read_ahead(&ahead, s, (int)packed_record_bytes(dtype) / blocks, cols);
             quant_block(acc, dtype, &x, (size_t)(i * blocks + b), records, b, rows, cols);
         }
     }
-    store_acc(s, acc, rows, cols);
+    store_acc(s, acc, i_group, rows, cols);
 }
 
 /* ---- the product as patches ---- */
 
-/* The largest patch of a dtype, and how many tiles it has while one patch takes all rows: then memory is what bounds it,
- * and likes few streams. */
+/* The largest patch of a dtype, and how many tiles one has that takes all of few rows: what bounds those is how fast weights come.
+ * Long tiles are those of large models, whose weights come from memory, and memory likes few streams. */
 typedef struct patch_shape {
-    int rows, cols, cols_of_few;
+    int rows, cols, rows_of_few, cols_of_few, cols_of_long;
 } patch_shape;
 
 typedef void patch_fn(const span *s, int rows, int cols);
 
-/* Whether n_rows leave registers for cols_of_few tiles. */
-ALWAYS_INLINE bool fits_few(int n_rows, patch_shape shape)
+static bool are_short(size_t tile_bytes, int n_tiles)
 {
-    return n_rows * shape.cols_of_few <= shape.rows * shape.cols;
+    return (size_t)n_tiles * tile_bytes <= SHORT_BYTES;
 }
 
-static int cols_of_patch(int n_tiles, int n_rows, patch_shape shape)
+static int cols_of_patch(const lf_packed *w, int n_tiles, int n_rows, patch_shape shape)
 {
-    const bool few = n_rows <= shape.rows && fits_few(n_rows, shape);
-    if (!few && n_tiles >= shape.cols) return shape.cols;
-    return few && n_tiles >= shape.cols_of_few ? shape.cols_of_few : 1;
+    const bool few = n_rows <= shape.rows_of_few;
+    const int cols = !few                                          ? shape.cols
+                     : are_short(w->tile_bytes, shape.cols_of_few) ? shape.cols_of_few
+                                                                   : shape.cols_of_long;
+    return n_tiles >= cols ? cols : 1;
 }
 
-ALWAYS_INLINE void patch(const span *s, lf_dtype dtype, int rows, int cols)
+ALWAYS_INLINE void patch(const span *of, lf_dtype dtype, int rows, int cols)
 {
-    if (dtype <= LF_DTYPE_BF16)
-        float_patch(s, dtype, rows, cols);
-    else
-        quant_patch(s, dtype, rows, cols);
+    const span s = *of; /* the compiler need not fear that stores to y change it */
+    for (int i = 0; i < s.n_groups; i++) {
+        if (dtype <= LF_DTYPE_BF16)
+            float_group(&s, dtype, i, rows, cols);
+        else
+            quant_group(&s, dtype, i, rows, cols);
+    }
 }
 
 /* The code for the patches of `rows` rows that cols_of_patch may ask for. */
@@ -301,7 +331,7 @@ ALWAYS_INLINE void patch_of_rows(const span *s, lf_dtype dtype, int rows, int co
     if (rows > shape.rows) return;
     if (shape.cols > 1 && cols == shape.cols)
         patch(s, dtype, rows, shape.cols);
-    else if (shape.cols_of_few > 1 && cols == shape.cols_of_few && fits_few(rows, shape))
+    else if (rows <= shape.rows_of_few && shape.cols_of_few > 1 && cols == shape.cols_of_few)
         patch(s, dtype, rows, shape.cols_of_few);
     else
         patch(s, dtype, rows, 1);
@@ -335,22 +365,37 @@ static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
     return div_up(n_chunks, div_up(n_chunks, most)) * PACKED_CHUNK;
 }
 
-/* All rows over the inputs [s.begin, s.end) of `cols` tiles. Each patch fetches its share of the next span's weights,
- * so that memory works while the processor computes. */
-static void span_rows(span s, int n_rows, int n_patches, int cols, patch_fn *patch_rows, const lf_packed *w)
+/* How many groups of tiles a patch passes over at once: all when one patch has all rows; otherwise as many as stay in the first-level
+ * cache for the others. */
+static int groups_of_span(const lf_packed *w, int n_tiles, int cols, int n_patches)
+{
+    const int n = n_tiles / cols, group_bytes = cols * (int)w->tile_bytes;
+    const int most = group_bytes < SHORT_BYTES ? SHORT_BYTES / group_bytes : 1;
+    return n_patches == 1 || n < most ? n : most;
+}
+
+/* Where the reading ahead of a span begins, so that memory works while the processor computes. Several short tiles: the next ones,
+ * since beyond the end of one lies another that is in use already. With several patches each fetches its share of the next span's
+ * weights. */
+static const uint8_t *ahead_of(const span *s, const lf_packed *w, int n_patches, int cols)
 {
     const size_t record = packed_record_bytes(w->dtype), inputs = (size_t)packed_record_inputs(w->dtype);
-    const size_t at = (size_t)s.begin / inputs * record, bytes = (size_t)(s.end - s.begin) / inputs * record;
-    const uint8_t *next = s.w + at + bytes;
-    if (s.end == s.n_in) next = s.w + (size_t)cols * s.tile_bytes;
-    s.ahead_step = record / (size_t)n_patches;
-    for (int i = 0, rows; i < n_patches; i++, n_rows -= rows) {
-        rows = div_up(n_rows, n_patches - i); /* about equal */
-        s.ahead = n_patches == 1 ? s.w + at + AHEAD_BYTES / cols
-                                 : next + (size_t)i * (bytes / (size_t)n_patches);
-        patch_rows(&s, rows, cols);
-        s.x += (size_t)rows * s.x_stride;
-        s.y += (size_t)rows * s.y_stride;
+    const size_t begin = (size_t)s->begin / inputs * record, end = (size_t)s->end / inputs * record;
+    if (n_patches == 1 && cols > 1 && are_short(s->tile_bytes, cols))
+        return s->w + (size_t)cols * s->tile_bytes;
+    if (n_patches == 1) return s->w + AHEAD_BYTES / (size_t)cols;
+    return s->w + (s->end < s->n_in ? end : (size_t)(s->n_groups * cols) * s->tile_bytes + begin);
+}
+
+/* All rows over a span. */
+static void span_rows(span *s, float *y, int n_rows, int n_patches, int cols, patch_fn *patch_rows)
+{
+    for (int i = 0, rows, first = 0; i < n_patches; i++, first += rows) {
+        rows = div_up(n_rows - first, n_patches - i); /* about equal */
+        s->turn = i;
+        s->x_at = (size_t)first * s->x_stride;
+        s->y = y + (size_t)first * s->y_stride;
+        patch_rows(s, rows, cols);
     }
 }
 
@@ -360,28 +405,32 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
 {
     const int n_patches = div_up(n_rows, shape.rows);
     const int inputs = inputs_of_span(w, n_patches, shape);
-    for (int t = tile_begin, cols; t < tile_end; t += cols) {
-        cols = cols_of_patch(tile_end - t, n_rows, shape);
-        for (int begin = 0; begin < w->n_in; begin += inputs) {
-            const span s = {.w = w->data + (size_t)t * w->tile_bytes,
-                            .tile_bytes = w->tile_bytes,
-                            .x = x,
-                            .x_stride = x_stride,
-                            .y = y + (size_t)t * LF_TILE_OUT,
-                            .y_stride = y_stride,
-                            .n_in = w->n_in,
-                            .begin = begin,
-                            .end = w->n_in - begin < inputs ? w->n_in : begin + inputs};
-            span_rows(s, n_rows, n_patches, cols, patch_rows, w);
+    span s = {.tile_bytes = w->tile_bytes,
+              .x = x,
+              .x_stride = x_stride,
+              .quant = w->dtype > LF_DTYPE_BF16 ? lf_act_q8_at(x, w->n_in) : (lf_act_q8){0},
+              .y_stride = y_stride,
+              .n_in = w->n_in,
+              .turns = n_patches};
+    for (int t = tile_begin; t < tile_end;) {
+        const int cols = cols_of_patch(w, tile_end - t, n_rows, shape);
+        s.w = w->data + (size_t)t * w->tile_bytes;
+        s.n_groups = inputs < w->n_in ? 1 : groups_of_span(w, tile_end - t, cols, n_patches);
+        for (s.begin = 0; s.begin < w->n_in; s.begin = s.end) {
+            s.end = w->n_in - s.begin < inputs ? w->n_in : s.begin + inputs;
+            s.ahead = ahead_of(&s, w, n_patches, cols);
+            span_rows(&s, y + (size_t)t * LF_TILE_OUT, n_rows, n_patches, cols, patch_rows);
         }
+        t += s.n_groups * cols;
     }
 }
 
 /* Defines the table entry matmul_<name> for a dtype and a patch_shape. bf16 runs with subnormals flushed where its product is not one instruction. */
-#define DEFINE_MATMUL(name, dtype, rows, cols, cols_of_few)                                                  \
+#define DEFINE_MATMUL(name, dtype, rows, cols, rows_of_few, cols_of_few, cols_of_long)                       \
     __attribute__((noinline)) static void patch_##name(const span *s, int n_rows, int n_cols)                \
     {                                                                                                        \
-        patch_of_shape(s, dtype, n_rows, n_cols, (patch_shape){rows, cols, cols_of_few});                    \
+        patch_of_shape(s, dtype, n_rows, n_cols,                                                             \
+                       (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
     }                                                                                                        \
     static void matmul_##name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,   \
                               const void *x, size_t x_stride, int n_rows)                                    \
@@ -389,7 +438,7 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
         const bool flushed = dtype == LF_DTYPE_BF16 && LANES_BF16_NEEDS_FLUSH;                               \
         const unsigned saved = flushed ? flush_subnormals() : 0;                                             \
         matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, patch_##name,              \
-                       (patch_shape){rows, cols, cols_of_few});                                              \
+                       (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
         if (flushed) _mm_setcsr(saved);                                                                      \
     }
 

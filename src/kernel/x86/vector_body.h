@@ -6,6 +6,7 @@
 
 #include "kernel/tables.h"
 #include "kernel/vector_int.h"
+#include "kernel/x86/simd.h"
 
 enum { LANES = 16 };
 
@@ -93,6 +94,27 @@ static void attend_merge(float *o, float *m, float *l, const float *o_part, floa
     }
 }
 
+static void attend_finish(float *y, const float *o, float l, int n)
+{
+    const lanes zero = lanes_set(0.0f), divisor = lanes_set(l);
+    for (int i = 0; i < n; i += LANES)
+        store_first(y + i, lanes_div(lanes_add(load_first(o + i, n - i), zero), divisor), n - i);
+}
+
+static float highest(const float *x, int n)
+{
+    enum { ACCUMULATORS = 4 };
+    lanes max[ACCUMULATORS];
+    float rest = -INFINITY;
+    int i = 0;
+    UNROLL (j, ACCUMULATORS) max[j] = lanes_set(-INFINITY);
+    for (; i + ACCUMULATORS * LANES <= n; i += ACCUMULATORS * LANES)
+        UNROLL (j, ACCUMULATORS) max[j] = lanes_max(lanes_load(x + i + j * LANES), max[j]);
+    for (; i < n; i++) rest = x[i] > rest ? x[i] : rest;
+    const float all = lanes_fold_max(lanes_max(lanes_max(max[0], max[1]), lanes_max(max[2], max[3])));
+    return all > rest ? all : rest;
+}
+
 static void add(float *y, const float *x, int n)
 {
     for (int i = 0; i < n; i += LANES)
@@ -120,6 +142,8 @@ static void vector_init(lf_kernels *k)
     k->rms_norm = rms_norm;
     k->silu_mul = silu_mul;
     k->attend_merge = attend_merge;
+    k->attend_finish = attend_finish;
+    k->highest = highest;
     k->add = add;
     k->rope = rope;
 }
