@@ -428,7 +428,7 @@ typedef struct lf_engine_stats {
     int64_t skipped[LF_SKIP_COUNT]; /* rounds without candidates, by lf_skip */
     double schedule_seconds, propose_seconds, forward_seconds, pick_seconds;
     double emit_seconds; /* of pick_seconds, what follows the picks: text, stop strings, callbacks */
-    int queued, active; /* requests now */
+    int queued, active;  /* requests now */
     int pages, pages_used,
         pages_cached; /* of the cache; used: by requests; cached: kept for those that may come */
 } lf_engine_stats;
