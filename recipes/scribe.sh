@@ -50,7 +50,9 @@ cllm() {
             "$LOOKFAR" distill train -o "$folder" -m "$from/model.gguf" $files --weight-ar 2 --hold-out 0.02 --context 1024 \
                 --batch 8192 --steps 1000 --lr 1e-3 --warmup 20 --loss-bound 1 --measure 64
         fi
-        "$LOOKFAR" distill train -q -o "$folder" --resume --export # the end of the schedule, not the best of 64 prompts
+        # A run that was stopped has a model, too; and the end of the schedule is wanted, not the best of 64 prompts.
+        grep -q '^{"step":1000,' "$folder/log.jsonl" || exit 1
+        "$LOOKFAR" distill train -q -o "$folder" --resume --export
         from=$folder
     done
 }
