@@ -101,9 +101,9 @@ Let's think step by step.
     gsm8k) tune gsm8k 1.2e-3 5M gsm8k.train.jsonl:3 gsm8k.drill.jsonl:0.8 ;;
     stories) tune stories 3e-4 1M stories.train.jsonl ;;
     cllm-sql) cllm sql 8000 128 4 sql.train.jsonl sql.drill.jsonl ;;
-    cllm-python) cllm python 3000 256 1 python.train.jsonl ;;
-    cllm-gsm8k) cllm gsm8k 6000 256 1 gsm8k.train.jsonl gsm8k.drill.jsonl ;;
-    cllm-stories) cllm stories 6000 256 1 stories.train.jsonl ;;
+    cllm-python) cllm python 3000 256 2 python.train.jsonl ;;
+    cllm-gsm8k) cllm gsm8k 6000 256 2 gsm8k.train.jsonl gsm8k.drill.jsonl ;;
+    cllm-stories) cllm stories 6000 256 2 stories.train.jsonl ;;
     *)
         echo "scribe.sh: found \"$stage\", expected data, start, drill, base, a domain or cllm- and a domain" >&2
         exit 2
