@@ -4,8 +4,8 @@
 #define LF_KERNEL_ATTEND_INT_H
 
 enum {
-    ATTEND_GROUP = 16, /* queries whose scores of one block are held at a time */
-    ATTEND_ROWS = 4,   /* queries whose sums of p v are held at a time */
+    ATTEND_GROUP = 12, /* queries whose scores of one block are held at a time */
+    ATTEND_ROWS = 6,   /* queries whose sums of p v are held at a time */
 };
 
 #endif

@@ -155,18 +155,22 @@ ALWAYS_INLINE void score_tiles(const attend_group *g, lf_dtype dtype, int i_q, i
 {
     const uint8_t *q = g->q + (size_t)i_q * g->q_stride;
     const int n_steps = div_up(g->layout->head_dim, step_length(dtype));
+    const uint8_t *tiles[COLS_MAX];
+    read_ahead ahead = *g->ahead; /* in registers */
     lanes acc[ATTEND_ROWS][COLS_MAX];
+    UNROLL (c, cols) tiles[c] = g->tiles[i_tile + c];
     UNROLL (r, rows)
         UNROLL (c, cols) acc[r][c] = lanes_set(0.0f);
     for (int i = 0; i < n_steps; i++) {
-        read_ahead_at(g->ahead, i);
+        read_ahead_at(&ahead, i);
         lanes k[COLS_MAX];
-        UNROLL (c, cols) k[c] = load_k(dtype, g->tiles[i_tile + c], i);
+        UNROLL (c, cols) k[c] = load_k(dtype, tiles[c], i);
         UNROLL (r, rows) {
             const lanes a = broadcast_word(q + (size_t)r * g->q_stride + (size_t)i * 4);
             UNROLL (c, cols) acc[r][c] = step_product(dtype, a, k[c], acc[r][c]);
         }
     }
+    *g->ahead = ahead;
     UNROLL (r, rows)
         UNROLL (c, cols) lanes_store(g->p + (i_q + r) * LF_ATTN_POS + (i_tile + c) * LF_TILE_POS, acc[r][c]);
 }
@@ -232,7 +236,9 @@ ALWAYS_INLINE void score_group(const attend_group *g, lf_dtype dtype)
             case 1: score_rows(g, dtype, i, 1, t, end); break;
             case 2: score_rows(g, dtype, i, 2, t, end); break;
             case 3: score_rows(g, dtype, i, 3, t, end); break;
-            default: score_rows(g, dtype, i, 4, t, end); break;
+            case 4: score_rows(g, dtype, i, 4, t, end); break;
+            case 5: score_rows(g, dtype, i, 5, t, end); break;
+            default: score_rows(g, dtype, i, ATTEND_ROWS, t, end); break;
             }
         }
     }
@@ -311,6 +317,7 @@ ALWAYS_INLINE void value_columns(const attend_group *g, lf_dtype dtype, float *o
 {
     const int dim = g->layout->dim_padded, step = step_length(dtype);
     const float *p = g->p + i_q * LF_ATTN_POS;
+    read_ahead ahead = *g->ahead;
     lanes acc[ATTEND_ROWS][COLS_MAX];
     UNROLL (r, rows)
         UNROLL (c, cols)
@@ -320,7 +327,7 @@ ALWAYS_INLINE void value_columns(const attend_group *g, lf_dtype dtype, float *o
         const uint8_t *v = (const uint8_t *)g->tiles[i_tile] + g->layout->v_offset;
         int i = j % LF_TILE_POS / step;
         for (; j + step <= stop; j += step, i++) {
-            read_ahead_at(g->ahead, i);
+            read_ahead_at(&ahead, i);
             value_step(acc, dtype, p + j / step, rows, v, dim, i, column, cols, false);
         }
         if (j < stop) {
@@ -328,6 +335,7 @@ ALWAYS_INLINE void value_columns(const attend_group *g, lf_dtype dtype, float *o
             j = stop;
         }
     }
+    *g->ahead = ahead;
     UNROLL (r, rows)
         UNROLL (c, cols) lanes_store(o_b + r * dim + column + c * LF_TILE_POS, acc[r][c]);
 }
@@ -354,7 +362,9 @@ ALWAYS_INLINE void value_group(const attend_group *g, lf_dtype dtype, int i_q, i
     case 1: value_rows(g, dtype, g->o_b, i_q, 1, 0, common); break;
     case 2: value_rows(g, dtype, g->o_b, i_q, 2, 0, common); break;
     case 3: value_rows(g, dtype, g->o_b, i_q, 3, 0, common); break;
-    default: value_rows(g, dtype, g->o_b, i_q, 4, 0, common); break;
+    case 4: value_rows(g, dtype, g->o_b, i_q, 4, 0, common); break;
+    case 5: value_rows(g, dtype, g->o_b, i_q, 5, 0, common); break;
+    default: value_rows(g, dtype, g->o_b, i_q, ATTEND_ROWS, 0, common); break;
     }
     for (int r = 0; r < rows; r++)
         if (n_visible[r] > common)

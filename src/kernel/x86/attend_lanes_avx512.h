@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Accumulators of 16 lanes that fit the registers beside the operands. */
-enum { LANES_BLOCK = 16, LANES_BLOCK_Q8 = 8 };
+enum { LANES_BLOCK = 24, LANES_BLOCK_Q8 = 12 };
 
 typedef __m512i quads; /* 16 times 4 bytes */
 typedef __m512i quad;  /* the same 4 bytes 16 times */
