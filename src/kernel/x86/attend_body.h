@@ -30,9 +30,7 @@ enum {
     Q8_BLOCK = 32,
     Q8_BIAS = 128,
     LINE_BYTES = 64,
-    TURN_STEPS = 2, /* steps of a product between two turns of reading ahead */
-    EXP_TURNS =
-        2, /* turns while 16 exponentials of a single query are computed; of many, they find no time */
+    TURN_STEPS = 2,                /* steps of a product between two turns of reading ahead */
     READ_AHEAD_BYTES = 256 * 1024, /* of the next block at most: a part of the second-level cache */
 };
 
@@ -260,10 +258,11 @@ static inline float max_score(const float *p, int n, float scale)
 
 /* p (n visible): q . k in, exp(scale (q . k) - max) out, with exact zeros up to the end of the last tile;
  * returns their sum, and those of each tile unless tile_sum is NULL. A bf16 row takes the first half of the room, behind what
- * is still to be read. ahead: NULL, or what is read meanwhile. */
+ * is still to be read. */
 ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype dtype, float *tile_sum,
-                               read_ahead *ahead)
+                               read_ahead *next)
 {
+    read_ahead ahead = *next;
     lanes sum = lanes_set(0.0f);
     for (int j = 0; j < n; j += LF_TILE_POS) {
         const lanes s = lanes_mul(lanes_set(scale), lanes_load(p + j));
@@ -275,8 +274,9 @@ ALWAYS_INLINE float exp_scores(float *p, int n, float scale, float max, lf_dtype
             lanes_store(p + j, e);
         if (tile_sum) *tile_sum++ = lanes_fold_sum(e);
         sum = lanes_add(sum, e);
-        for (int i = 0; ahead && i < EXP_TURNS; i++) read_some(ahead);
+        read_some(&ahead);
     }
+    *next = ahead;
     return lanes_fold_sum(sum);
 }
 
@@ -423,14 +423,13 @@ static void attend_one_group(const attend_call *call, const attend_phases *phase
     if (flushed) _mm_setcsr(saved);
 
     /* All maxima first: the sums of one query then wait for nothing that the one before is still at. */
-    read_ahead *ahead = call->n_q == 1 ? g->ahead : NULL;
     for (int i = 0; i < g->n_q; i++) m_b[i] = max_score(g->p + i * LF_ATTN_POS, g->n_visible[i], call->scale);
     for (int i = 0; i < g->n_q; i++) {
         float *p = g->p + i * LF_ATTN_POS;
         float *tile_sum = note_mass(call->mass, i_first + i, (int)(g->tiles - call->tiles), m_b[i]);
         l_b[i] = dtype == LF_DTYPE_BF16
-                     ? exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_BF16, tile_sum, ahead)
-                     : exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_F32, tile_sum, ahead);
+                     ? exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_BF16, tile_sum, g->ahead)
+                     : exp_scores(p, g->n_visible[i], call->scale, m_b[i], LF_DTYPE_F32, tile_sum, g->ahead);
     }
     for (int i = 0, rows; i < g->n_q; i += rows) {
         rows = rows_of(g->n_q - i, LANES_BLOCK);
@@ -448,7 +447,7 @@ static int count_blocks(int n_rows, int n_cols, int block)
     return div_up(n_rows, rows) * div_up(n_cols, cols_beside(rows, block));
 }
 
-/* Spreads the next block evenly over the steps of this one, counted as if all queries saw all of it. */
+/* Spreads the next block evenly over the steps and exponentials of this one, counted as if all queries saw all of it. */
 static read_ahead plan_read_ahead(const attend_call *call, lf_dtype dtype, int n_tiles, int next_tile)
 {
     const int dim = call->layout->dim_padded, tile_bytes = (int)call->layout->tile_bytes;
@@ -456,7 +455,7 @@ static read_ahead plan_read_ahead(const attend_call *call, lf_dtype dtype, int n
     const int value_steps = n_tiles * LF_TILE_POS / step_length(dtype);
     const int n_steps = count_blocks(call->n_q, n_tiles, score_block(dtype)) * score_steps +
                         count_blocks(call->n_q, dim / LF_TILE_POS, LANES_BLOCK) * value_steps;
-    const int n_turns = div_up(n_steps, TURN_STEPS) + (call->n_q == 1 ? EXP_TURNS * n_tiles : 0);
+    const int n_turns = div_up(n_steps, TURN_STEPS) + call->n_q * n_tiles;
     const int n_left = min_int(call->n_tiles - next_tile, LF_ATTN_TILES);
     const int n_ahead = min_int(n_left, READ_AHEAD_BYTES / tile_bytes);
     const int n_lines = n_ahead * (tile_bytes / LINE_BYTES);
