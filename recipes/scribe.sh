@@ -103,7 +103,7 @@ Let's think step by step.
     cllm-sql) cllm sql 8000 128 4 sql.train.jsonl sql.drill.jsonl ;;
     cllm-python) cllm python 3000 256 2 python.train.jsonl ;;
     cllm-gsm8k) cllm gsm8k 6000 256 2 gsm8k.train.jsonl gsm8k.drill.jsonl ;;
-    cllm-stories) cllm stories 6000 256 2 stories.train.jsonl ;;
+    cllm-stories) cllm stories 6000 256 1 stories.train.jsonl ;;
     *)
         echo "scribe.sh: found \"$stage\", expected data, start, drill, base, a domain or cllm- and a domain" >&2
         exit 2
