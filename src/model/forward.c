@@ -267,15 +267,27 @@ static void embed_phase(const lf_forward *f)
 
 /* ---- products ---- */
 
-/* y (n_rows, stride) = the input's rows times the outputs [begin, begin + n) of w; begin is that of a tile. */
+/* The weights of the tile of an output, NULL past the last output. */
+static const void *weights_at(const lf_packed *w, int output)
+{
+    return output < w->n_out ? w->data + (size_t)(output / LF_TILE_OUT) * w->tile_bytes : NULL;
+}
+
+/* y (n_rows, stride) = the input's rows times the outputs [begin, begin + n) of w; begin is that of a tile. next: see lf_matmul_fn. */
 static void multiply(const lf_forward *f, float *y, size_t stride, const lf_packed *w, const lf_forms *in,
-                     int begin, int n, int n_rows)
+                     int begin, int n, int n_rows, const void *next)
 {
     const lf_act act = lf_act_for(w->dtype);
     lf_packed part = *w;
     part.data += (size_t)(begin / LF_TILE_OUT) * w->tile_bytes;
     f->kernels->matmul[w->dtype](y, stride, &part, 0, (n + LF_TILE_OUT - 1) / LF_TILE_OUT, in->rows[act],
-                                 in->stride[act], n_rows);
+                                 in->stride[act], n_rows, next);
+}
+
+/* How many takes later a thread probably takes again: as a rule they take in turns. */
+static int takes_until_next(const lf_forward *f)
+{
+    return lf_threads_count(f->threads);
 }
 
 /* Outputs of one take of a product of n_out outputs, so that every thread has as many takes: where they are few, one that is short
@@ -342,6 +354,17 @@ static void finish_v(const lf_forward *f, lf_forward_thread *t, const lf_layer *
         store_head(f, t, tile_of_row(f, i_layer, (begin + h) / hd, r), slot, v + h, false);
 }
 
+/* The weights of take i_take of q, then k, then v, NULL past the last. */
+static const void *weights_of_take(const lf_packed *const w[3], int take, int i_take)
+{
+    for (int i = 0; i < 3; i++) {
+        const int n_takes = div_up(w[i]->n_out, take);
+        if (i_take < n_takes) return weights_at(w[i], i_take * take);
+        i_take -= n_takes;
+    }
+    return NULL;
+}
+
 /* Takes of q, then k, then v: whole heads. */
 static void qkv_phase(const lf_forward *f, int i_thread, int i_layer)
 {
@@ -352,10 +375,11 @@ static void qkv_phase(const lf_forward *f, int i_thread, int i_layer)
     float *y = t->y;
     int i_take = lf_threads_take(f->threads, 1), base = 0;
     for (int i = 0; i < 3; i++) {
-        const int n_takes = (w[i]->n_out + take - 1) / take;
+        const int n_takes = div_up(w[i]->n_out, take);
         for (; i_take < base + n_takes; i_take = lf_threads_take(f->threads, 1)) {
             const int begin = (i_take - base) * take, n = min_int(take, w[i]->n_out - begin);
-            multiply(f, y, (size_t)take, w[i], &f->in, begin, n, f->n_rows);
+            multiply(f, y, (size_t)take, w[i], &f->in, begin, n, f->n_rows,
+                     weights_of_take(w, take, i_take + takes_until_next(f)));
             for (int r = 0; r < f->n_rows; r++) {
                 float *row = y + (size_t)r * (size_t)take;
                 if (i == 0) finish_q(f, l, r, row, begin, n);
@@ -375,7 +399,8 @@ static void add_phase(const lf_forward *f, int i_thread, const lf_packed *w, con
     float *y = f->scratch[i_thread].y;
     for (int begin; (begin = take * lf_threads_take(f->threads, 1)) < dim;) {
         const int n = min_int(take, dim - begin);
-        multiply(f, y, (size_t)take, w, in, begin, n, f->n_rows);
+        multiply(f, y, (size_t)take, w, in, begin, n, f->n_rows,
+                 weights_at(w, begin + takes_until_next(f) * take));
         for (int r = 0; r < f->n_rows; r++)
             f->kernels->add(f->x + (size_t)r * (size_t)dim + begin, y + (size_t)r * (size_t)take, n);
     }
@@ -390,8 +415,9 @@ static void gate_up_phase(const lf_forward *f, int i_thread, const lf_layer *l)
     float *gate = f->scratch[i_thread].y, *up = gate + (size_t)f->rows_max * (size_t)f->take_outputs;
     for (int begin; (begin = take * lf_threads_take(f->threads, 1)) < ffn_dim;) {
         const int n = min_int(take, ffn_dim - begin);
-        multiply(f, gate, (size_t)take, &l->gate, &f->in, begin, n, f->n_rows);
-        multiply(f, up, (size_t)take, &l->up, &f->in, begin, n, f->n_rows);
+        multiply(f, gate, (size_t)take, &l->gate, &f->in, begin, n, f->n_rows, weights_at(&l->up, begin));
+        multiply(f, up, (size_t)take, &l->up, &f->in, begin, n, f->n_rows,
+                 weights_at(&l->gate, begin + takes_until_next(f) * take));
         for (int r = 0; r < f->n_rows; r++) {
             float *g = gate + (size_t)r * (size_t)take;
             f->kernels->silu_mul(g, g, up + (size_t)r * (size_t)take, n);
@@ -432,7 +458,8 @@ static void output_pass(const lf_forward *f, int i_thread)
     lf_threads_barrier(f->threads);
     for (int begin; (begin = take * lf_threads_take(f->threads, 1)) < c->n_vocab;)
         multiply(f, f->logits + begin, f->vocab_width, output, &f->in, begin,
-                 min_int(take, c->n_vocab - begin), f->n_logits);
+                 min_int(take, c->n_vocab - begin), f->n_logits,
+                 weights_at(output, begin + takes_until_next(f) * take));
     lf_threads_barrier(f->threads);
 }
 

@@ -42,9 +42,11 @@ typedef struct span {
     float *y;        /* of the patch's first row and tile */
     size_t y_stride;
     int n_in, begin, end; /* inputs [begin, end) of n_in; begin is a multiple of PACKED_CHUNK */
-    const uint8_t *ahead; /* weights of the first tile that are needed soon; the other tiles' lie as theirs */
-    int turn,
-        turns; /* of so many patches that share the reading ahead: this one reads at every turns-th step */
+    int ahead;        /* records between those that are used and those that are fetched, in the same tiles */
+    int groups_ahead; /* groups between them where the tiles end before that */
+    const uint8_t
+        *after; /* the first tile's weights that are used after those of this span; the others' lie as here */
+    int turn, turns; /* of so many patches that share the fetching: this one does it at every turns-th step */
 } span;
 
 typedef lanes patch_acc[ROWS_MAX][COLS_MAX];
@@ -76,16 +78,31 @@ ALWAYS_INLINE lanes broadcast_word(const void *p)
 }
 
 /* The processor's own read-ahead does not see through the order in which a record's parts are used, nor past its end.
- * So with each step of a product its `bytes` of what comes later are fetched. */
+ * So with each step of a product its `bytes` of what comes later are fetched: of the same tiles, and from their record `jump` on of
+ * the tiles after them. */
 typedef struct reader {
-    const uint8_t *p;
-    int left, turns;
+    const uint8_t *p, *after;
+    int jump, left, turns;
 } reader;
 
-ALWAYS_INLINE reader open_reader(const span *s, int i_group, int cols)
+/* For a walk over the records [begin, end) of a group. */
+ALWAYS_INLINE reader open_reader(const span *s, const uint8_t *tiles, int i_group, int cols, int begin,
+                                 int end, size_t record_bytes)
 {
-    return (reader){
-        .p = s->ahead + (size_t)(i_group * cols) * s->tile_bytes, .left = s->turn, .turns = s->turns};
+    const size_t group_bytes = (size_t)cols * s->tile_bytes;
+    const int past = i_group + s->groups_ahead - s->n_groups; /* the end of the span, in groups */
+    return (reader){.p = tiles + (size_t)(begin + s->ahead) * record_bytes,
+                    .after = past < 0 ? tiles + (size_t)s->groups_ahead * group_bytes
+                                      : s->after + (size_t)past * group_bytes,
+                    .jump = end - begin > s->ahead ? end - s->ahead : begin,
+                    .left = s->turn,
+                    .turns = s->turns};
+}
+
+/* At the beginning of record i. */
+ALWAYS_INLINE void enter_record(reader *a, int i)
+{
+    if (i == a->jump) a->p = a->after;
 }
 
 /* Addresses past the last tile are harmless. */
@@ -111,18 +128,19 @@ ALWAYS_INLINE lanes load_step(lf_dtype dtype, const uint8_t *tile, size_t i)
 
 ALWAYS_INLINE void float_group(const span *s, lf_dtype dtype, int i_group, int rows, int cols)
 {
-    const size_t inputs = dtype == LF_DTYPE_BF16 ? 2 : 1; /* of a step */
-    const size_t begin = (size_t)s->begin / inputs, end = ((size_t)s->end + inputs - 1) / inputs;
+    const int inputs = packed_record_inputs(dtype), begin = s->begin / inputs,
+              end = (s->end + inputs - 1) / inputs;
     const uint8_t *const tiles = s->w + (size_t)(i_group * cols) * s->tile_bytes;
-    reader ahead = open_reader(s, i_group, cols);
+    reader ahead = open_reader(s, tiles, i_group, cols, begin, end, packed_record_bytes(dtype));
     patch_acc acc;
     load_acc(acc, s, i_group, rows, cols);
-    for (size_t i = begin; i < end; i++) {
+    for (int i = begin; i < end; i++) {
         lanes w[COLS_MAX];
+        enter_record(&ahead, i);
         read_ahead(&ahead, s, (int)packed_record_bytes(dtype), cols);
-        UNROLL (c, cols) w[c] = load_step(dtype, tiles + (size_t)c * s->tile_bytes, i);
+        UNROLL (c, cols) w[c] = load_step(dtype, tiles + (size_t)c * s->tile_bytes, (size_t)i);
         UNROLL (r, rows) {
-            const lanes x = broadcast_word(s->x + s->x_at + (size_t)r * s->x_stride + i * 4);
+            const lanes x = broadcast_word(s->x + s->x_at + (size_t)r * s->x_stride + (size_t)i * 4);
             UNROLL (c, cols)
                 acc[r][c] = dtype == LF_DTYPE_BF16 ? lanes_dot_bf16(w[c], x, acc[r][c])
                                                    : lanes_fma(w[c], x, acc[r][c]);
@@ -271,15 +289,17 @@ ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *
 ALWAYS_INLINE void quant_group(const span *s, lf_dtype dtype, int i_group, int rows, int cols)
 {
     const int inputs = packed_record_inputs(dtype), blocks = inputs / PACKED_BLOCK;
+    const int begin = s->begin / inputs, end = (s->end + inputs - 1) / inputs;
     const quant_rows x = {(const uint8_t *)s->quant.q + s->x_at, (const uint8_t *)s->quant.d + s->x_at,
                           (const uint8_t *)s->quant.ds + s->x_at, (const uint8_t *)s->quant.sum + s->x_at,
                           s->x_stride};
     const uint8_t *const tiles = s->w + (size_t)(i_group * cols) * s->tile_bytes;
-    reader ahead = open_reader(s, i_group, cols);
+    reader ahead = open_reader(s, tiles, i_group, cols, begin, end, packed_record_bytes(dtype));
     patch_acc acc;
     load_acc(acc, s, i_group, rows, cols);
-    for (int i = s->begin / inputs; i < (s->end + inputs - 1) / inputs; i++) {
+    for (int i = begin; i < end; i++) {
         const uint8_t *records[COLS_MAX];
+        enter_record(&ahead, i);
         UNROLL (c, cols)
             records[c] = tiles + (size_t)c * s->tile_bytes + (size_t)i * packed_record_bytes(dtype);
         for (int b = 0; b < blocks; b++) {
@@ -374,17 +394,20 @@ static int groups_of_span(const lf_packed *w, int n_tiles, int cols, int n_patch
     return n_patches == 1 || n < most ? n : most;
 }
 
-/* Where the reading ahead of a span begins, so that memory works while the processor computes. Several short tiles: the next ones,
- * since beyond the end of one lies another that is in use already. With several patches each fetches its share of the next span's
- * weights. */
-static const uint8_t *ahead_of(const span *s, const lf_packed *w, int n_patches, int cols)
+/* How many records ahead of their use weights are fetched, so that memory works while the processor computes. Not past the end of
+ * the tiles, beyond which another lies that is in use already; a jump to the next ones comes before that. With several patches each
+ * fetches its share of the next span's. */
+static int records_ahead(const lf_packed *w, int n_patches, int cols)
 {
-    const size_t record = packed_record_bytes(w->dtype), inputs = (size_t)packed_record_inputs(w->dtype);
-    const size_t begin = (size_t)s->begin / inputs * record, end = (size_t)s->end / inputs * record;
-    if (n_patches == 1 && cols > 1 && are_short(s->tile_bytes, cols))
-        return s->w + (size_t)cols * s->tile_bytes;
-    if (n_patches == 1) return s->w + AHEAD_BYTES / (size_t)cols;
-    return s->w + (s->end < s->n_in ? end : (size_t)(s->n_groups * cols) * s->tile_bytes + begin);
+    if (n_patches > 1 || (cols > 1 && are_short(w->tile_bytes, cols))) return w->n_in;
+    return AHEAD_BYTES / cols / (int)packed_record_bytes(w->dtype);
+}
+
+/* The weights of the first tile that follow a span, `after_tiles` if that is the last of its tiles. */
+static const uint8_t *after_span(const span *s, const lf_packed *w, const uint8_t *after_tiles)
+{
+    if (s->end == s->n_in) return after_tiles;
+    return s->w + (size_t)(s->end / packed_record_inputs(w->dtype)) * packed_record_bytes(w->dtype);
 }
 
 /* All rows over a span. */
@@ -400,8 +423,8 @@ static void span_rows(span *s, float *y, int n_rows, int n_patches, int cols, pa
 }
 
 static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
-                           const uint8_t *x, size_t x_stride, int n_rows, patch_fn *patch_rows,
-                           patch_shape shape)
+                           const uint8_t *x, size_t x_stride, int n_rows, const uint8_t *next,
+                           patch_fn *patch_rows, patch_shape shape)
 {
     const int n_patches = div_up(n_rows, shape.rows);
     const int inputs = inputs_of_span(w, n_patches, shape);
@@ -416,12 +439,15 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
         const int cols = cols_of_patch(w, tile_end - t, n_rows, shape);
         s.w = w->data + (size_t)t * w->tile_bytes;
         s.n_groups = inputs < w->n_in ? 1 : groups_of_span(w, tile_end - t, cols, n_patches);
+        s.ahead = records_ahead(w, n_patches, cols);
+        s.groups_ahead = n_patches == 1 ? 1 : s.n_groups;
+        float *const tile_y = y + (size_t)t * LF_TILE_OUT;
+        t += s.n_groups * cols;
         for (s.begin = 0; s.begin < w->n_in; s.begin = s.end) {
             s.end = w->n_in - s.begin < inputs ? w->n_in : s.begin + inputs;
-            s.ahead = ahead_of(&s, w, n_patches, cols);
-            span_rows(&s, y + (size_t)t * LF_TILE_OUT, n_rows, n_patches, cols, patch_rows);
+            s.after = after_span(&s, w, t < tile_end || !next ? w->data + (size_t)t * w->tile_bytes : next);
+            span_rows(&s, tile_y, n_rows, n_patches, cols, patch_rows);
         }
-        t += s.n_groups * cols;
     }
 }
 
@@ -433,11 +459,11 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
                        (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
     }                                                                                                        \
     static void matmul_##name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,   \
-                              const void *x, size_t x_stride, int n_rows)                                    \
+                              const void *x, size_t x_stride, int n_rows, const void *next)                  \
     {                                                                                                        \
         const bool flushed = dtype == LF_DTYPE_BF16 && LANES_BF16_NEEDS_FLUSH;                               \
         const unsigned saved = flushed ? flush_subnormals() : 0;                                             \
-        matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, patch_##name,              \
+        matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, next, patch_##name,        \
                        (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
         if (flushed) _mm_setcsr(saved);                                                                      \
     }
