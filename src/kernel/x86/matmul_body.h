@@ -214,33 +214,64 @@ ALWAYS_INLINE lanes load_minimum(lf_dtype dtype, const void *record, int b)
                                   : lanes_mul(lanes_load_f16(q5->dmin), lanes_load_u8(q5->m[b]));
 }
 
-/* What an exact product starts from, to undo the bias of the stored values. sum: of 16 inputs each, from the part's
- * first on. */
-ALWAYS_INLINE int_lanes start_dot(lf_dtype dtype, const int32_t *sum)
-{
-    switch (dtype) {
-    case LF_DTYPE_Q8_0: return ints_start_biased(sum[0] + sum[1]);
-    case LF_DTYPE_Q4_0: return ints_set(-Q4_0_BIAS * (sum[0] + sum[1]));
-    case LF_DTYPE_Q6_K: return ints_set(-Q6_K_BIAS * sum[0]);
-    default: return ints_set(0);
-    }
-}
-
-/* The rows of a span, and in them the arrays of act.h. */
+/* The first row of a patch: the arrays of act.h, from the block at hand on.
+ *
+ * The addresses of six rows are one that moves and three distances that stay, of which the processor adds up to four times one. Left
+ * to itself the compiler makes a moving pointer for every row and array, and runs out of registers for them: so to it the distances
+ * change with every block. */
 typedef struct quant_rows {
-    const uint8_t *q, *d, *ds, *sum; /* of the first row */
-    size_t stride;
+    const uint8_t *q, *d, *ds, *start, *sum;
+    size_t stride, stride_3, stride_5;
 } quant_rows;
 
-ALWAYS_INLINE const void *word_at(const uint8_t *array, const quant_rows *x, int r, size_t i)
+ALWAYS_INLINE quant_rows open_rows(const span *s, size_t i_block)
 {
-    return array + (size_t)r * x->stride + i * 4;
+    const lf_act_q8 *const of = &s->quant;
+    return (quant_rows){.q = (const uint8_t *)(of->q + PACKED_BLOCK * i_block) + s->x_at,
+                        .d = (const uint8_t *)(of->d + i_block) + s->x_at,
+                        .ds = (const uint8_t *)(of->ds + i_block) + s->x_at,
+                        .start = (const uint8_t *)(of->start + i_block) + s->x_at,
+                        .sum = (const uint8_t *)(of->sum + 2 * i_block) + s->x_at,
+                        .stride = s->x_stride,
+                        .stride_3 = 3 * s->x_stride,
+                        .stride_5 = 5 * s->x_stride};
+}
+
+ALWAYS_INLINE void next_block(quant_rows *x)
+{
+    x->q += PACKED_BLOCK;
+    x->d += sizeof(float);
+    x->ds += sizeof(float);
+    x->start += sizeof(int32_t);
+    x->sum += 2 * sizeof(int32_t);
+    x->stride = opaque(x->stride);
+    x->stride_3 = opaque(x->stride_3);
+    x->stride_5 = opaque(x->stride_5);
+}
+
+/* Word i of row r, counted from where `array` is at hand. */
+ALWAYS_INLINE const void *word_at(const uint8_t *array, const quant_rows *x, int r, int i)
+{
+    const size_t row_at = r == 3 ? x->stride_3 : r == 5 ? x->stride_5 : (size_t)r * x->stride;
+    return array + row_at + 4 * i;
+}
+
+/* What an exact product of row r starts from, to undo the bias of the stored values. */
+ALWAYS_INLINE int_lanes start_dot(lf_dtype dtype, const quant_rows *x, int r, int part)
+{
+    const int32_t *const start = word_at(x->start, x, r, 0), *const sum = word_at(x->sum, x, r, part);
+    switch (dtype) {
+    case LF_DTYPE_Q8_0: return ints_start_biased(start);
+    case LF_DTYPE_Q4_0: return ints_set(*start / (LF_ACT_Q8_BIAS / Q4_0_BIAS));
+    case LF_DTYPE_Q6_K: return ints_set(-Q6_K_BIAS * *sum);
+    default: return ints_set(0);
+    }
 }
 
 typedef int_lanes patch_dot[ROWS_MAX][COLS_MAX];
 
 /* dot += the products of the groups v and v + 4 of a block, or of one of the two; the sums are exact in any order. */
-ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x, size_t i_block,
+ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x,
                               const uint8_t *const records[COLS_MAX], int b, int v, int half, int rows,
                               int cols)
 {
@@ -248,7 +279,7 @@ ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x
     UNROLL (c, cols) w[c] = load_group(dtype, records[c], b, v, half);
     UNROLL (r, rows) {
         int32_t word;
-        memcpy(&word, word_at(x->q, x, r, PACKED_GROUPS * i_block + (size_t)(v + 4 * half)), sizeof word);
+        memcpy(&word, word_at(x->q, x, r, v + 4 * half), sizeof word);
         const byte_lanes q = bytes_set(word);
         UNROLL (c, cols)
             dot[r][c] = dtype == LF_DTYPE_Q8_0 ? ints_add_biased(dot[r][c], w[c], q)
@@ -256,24 +287,24 @@ ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x
     }
 }
 
-/* One block: i_block counts from the start of the row, b within the record. A part of it has one scale: all of it, or
+/* One block, the b-th of the record. A part of it has one scale: all of it, or
  * in q6_k one of its halves. */
-ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *x, size_t i_block,
+ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *x,
                                const uint8_t *const records[COLS_MAX], int b, int rows, int cols)
 {
     const int parts = dtype == LF_DTYPE_Q6_K ? 2 : 1, halves = 2 / parts;
     UNROLL (part, parts) {
         patch_dot dot;
         UNROLL (r, rows) {
-            const void *sum = word_at(x->sum, x, r, 2 * i_block + (size_t)part);
-            UNROLL (c, cols) dot[r][c] = start_dot(dtype, sum);
+            const int_lanes start = start_dot(dtype, x, r, part);
+            UNROLL (c, cols) dot[r][c] = start;
         }
         UNROLL (v, PACKED_GROUPS / 2)
-            UNROLL (half, halves) add_groups(dot, dtype, x, i_block, records, b, v, part + half, rows, cols);
+            UNROLL (half, halves) add_groups(dot, dtype, x, records, b, v, part + half, rows, cols);
         UNROLL (c, cols) {
             const lanes scale = load_scale(dtype, records[c], b, part);
             UNROLL (r, rows) {
-                const lanes d = broadcast_word(word_at(x->d, x, r, i_block));
+                const lanes d = broadcast_word(word_at(x->d, x, r, 0));
                 acc[r][c] = lanes_fma(ints_to_lanes(dot[r][c]), lanes_mul(scale, d), acc[r][c]);
             }
         }
@@ -282,7 +313,7 @@ ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *
     UNROLL (c, cols) {
         const lanes minimum = load_minimum(dtype, records[c], b);
         UNROLL (r, rows)
-            acc[r][c] = lanes_fma_negated(minimum, broadcast_word(word_at(x->ds, x, r, i_block)), acc[r][c]);
+            acc[r][c] = lanes_fma_negated(minimum, broadcast_word(word_at(x->ds, x, r, 0)), acc[r][c]);
     }
 }
 
@@ -290,9 +321,7 @@ ALWAYS_INLINE void quant_group(const span *s, lf_dtype dtype, int i_group, int r
 {
     const int inputs = packed_record_inputs(dtype), blocks = inputs / PACKED_BLOCK;
     const int begin = s->begin / inputs, end = (s->end + inputs - 1) / inputs;
-    const quant_rows x = {(const uint8_t *)s->quant.q + s->x_at, (const uint8_t *)s->quant.d + s->x_at,
-                          (const uint8_t *)s->quant.ds + s->x_at, (const uint8_t *)s->quant.sum + s->x_at,
-                          s->x_stride};
+    quant_rows x = open_rows(s, (size_t)(begin * blocks));
     const uint8_t *const tiles = s->w + (size_t)(i_group * cols) * s->tile_bytes;
     reader ahead = open_reader(s, tiles, i_group, cols, begin, end, packed_record_bytes(dtype));
     patch_acc acc;
@@ -304,7 +333,8 @@ ALWAYS_INLINE void quant_group(const span *s, lf_dtype dtype, int i_group, int r
             records[c] = tiles + (size_t)c * s->tile_bytes + (size_t)i * packed_record_bytes(dtype);
         for (int b = 0; b < blocks; b++) {
             read_ahead(&ahead, s, (int)packed_record_bytes(dtype) / blocks, cols);
-            quant_block(acc, dtype, &x, (size_t)(i * blocks + b), records, b, rows, cols);
+            quant_block(acc, dtype, &x, records, b, rows, cols);
+            next_block(&x);
         }
     }
     store_acc(s, acc, i_group, rows, cols);
