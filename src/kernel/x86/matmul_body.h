@@ -27,7 +27,7 @@ enum {
     SPAN_BYTES = 128 << 10, /* of weights: this span and the next take a part of the second-level cache */
     AHEAD_BYTES =
         8 << 10, /* how far a single patch reads ahead: about memory's latency times its bandwidth */
-    SHORT_BYTES = 20 << 10, /* tiles that together are no longer are taken as one piece */
+    NEAR_BYTES = 20 << 10, /* of weights taken as one piece: it and the next fit the first-level cache */
 };
 
 /* The part of a product that is computed between loading and storing accumulators. */
@@ -352,7 +352,7 @@ typedef void patch_fn(const span *s, int rows, int cols);
 
 static bool are_short(size_t tile_bytes, int n_tiles)
 {
-    return (size_t)n_tiles * tile_bytes <= SHORT_BYTES;
+    return (size_t)n_tiles * tile_bytes <= NEAR_BYTES;
 }
 
 static int cols_of_patch(const lf_packed *w, int n_tiles, int n_rows, patch_shape shape)
@@ -404,14 +404,16 @@ static int div_up(int a, int b)
     return (a + b - 1) / b;
 }
 
-/* The inputs of a span: all of them when one patch has all rows and no weight is used twice; otherwise equal parts. */
+/* The inputs of a span: all of them when one patch has all rows and no weight is used twice; otherwise equal parts. Two patches pass
+ * so quickly that the second-level cache could not give weights to each: a span and the next stay in the first for them. */
 static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
 {
     if (n_patches == 1) return w->n_in;
     const int chunk_records = PACKED_CHUNK / packed_record_inputs(w->dtype);
     const int chunk_bytes = (int)packed_record_bytes(w->dtype) * chunk_records * shape.cols;
+    const int span_bytes = n_patches == 2 ? NEAR_BYTES : SPAN_BYTES;
     const int n_chunks = div_up(w->n_in, PACKED_CHUNK),
-              most = chunk_bytes < SPAN_BYTES ? SPAN_BYTES / chunk_bytes : 1;
+              most = chunk_bytes < span_bytes ? span_bytes / chunk_bytes : 1;
     return div_up(n_chunks, div_up(n_chunks, most)) * PACKED_CHUNK;
 }
 
@@ -420,7 +422,7 @@ static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
 static int groups_of_span(const lf_packed *w, int n_tiles, int cols, int n_patches)
 {
     const int n = n_tiles / cols, group_bytes = cols * (int)w->tile_bytes;
-    const int most = group_bytes < SHORT_BYTES ? SHORT_BYTES / group_bytes : 1;
+    const int most = group_bytes < NEAR_BYTES ? NEAR_BYTES / group_bytes : 1;
     return n_patches == 1 || n < most ? n : most;
 }
 
