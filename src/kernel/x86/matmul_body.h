@@ -42,10 +42,9 @@ typedef struct span {
     float *y;        /* of the patch's first row and tile */
     size_t y_stride;
     int n_in, begin, end; /* inputs [begin, end) of n_in; begin is a multiple of PACKED_CHUNK */
-    int ahead;        /* records between those that are used and those that are fetched, in the same tiles */
-    int groups_ahead; /* groups between them where the tiles end before that */
-    const uint8_t
-        *after; /* the first tile's weights that are used after those of this span; the others' lie as here */
+    int ahead;            /* records between those in use and those that are fetched, in the same tiles */
+    int groups_ahead;     /* groups between them where the tiles end before that */
+    const uint8_t *after; /* the first tile's weights after this span; the others' lie as here */
     int turn, turns; /* of so many patches that share the fetching: this one does it at every turns-th step */
 } span;
 
