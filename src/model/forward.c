@@ -10,7 +10,8 @@
  *   down      tiles    product, added to x
  *
  * What a product gives is used up by the thread that computed it, while it is in its cache: no buffer of a whole layer's
- * outputs exists. No phase combines numbers of different rows, and no sum depends on how the work was cut: that is the Row
+ * outputs exists. Each product is told with which weights its thread probably goes on, so that memory does not rest between
+ * takes and phases. No phase combines numbers of different rows, and no sum depends on how the work was cut: that is the Row
  * law. */
 #include "model/forward_int.h"
 
