@@ -404,15 +404,16 @@ static int div_up(int a, int b)
 }
 
 /* The inputs of a span: all of them when one patch has all rows and no weight is used twice; otherwise equal parts. Two patches pass
- * so quickly that the second-level cache could not give weights to each: a span and the next stay in the first for them. */
+ * so quickly that the second-level cache could not give weights to each: where a span and the next can stay in the first, they do.
+ * Parts are equal because a span fetches as much of the next as it has itself. */
 static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
 {
     if (n_patches == 1) return w->n_in;
     const int chunk_records = PACKED_CHUNK / packed_record_inputs(w->dtype);
     const int chunk_bytes = (int)packed_record_bytes(w->dtype) * chunk_records * shape.cols;
-    const int span_bytes = n_patches == 2 ? NEAR_BYTES : SPAN_BYTES;
-    const int n_chunks = div_up(w->n_in, PACKED_CHUNK),
-              most = chunk_bytes < span_bytes ? span_bytes / chunk_bytes : 1;
+    const int n_chunks = div_up(w->n_in, PACKED_CHUNK), near = NEAR_BYTES / chunk_bytes,
+              most = chunk_bytes < SPAN_BYTES ? SPAN_BYTES / chunk_bytes : 1;
+    if (n_patches == 2 && near > 0 && n_chunks % near == 0) return near * PACKED_CHUNK;
     return div_up(n_chunks, div_up(n_chunks, most)) * PACKED_CHUNK;
 }
 
