@@ -271,7 +271,8 @@ static lf_status open_cell(runner *r, const cell *c, lf_error *err)
     return fill_operands(r, c, err);
 }
 
-static void run_take(const runner *r, const worker *w, const uint8_t *operands)
+/* next: the operands of the thread's next take, probably. */
+static void run_take(const runner *r, const worker *w, const uint8_t *operands, const uint8_t *next)
 {
     const cell *c = r->c;
     if (c->kernel == BENCH_MATMUL) {
@@ -281,13 +282,19 @@ static void run_take(const runner *r, const worker *w, const uint8_t *operands)
                                 .n_tiles = c->tiles,
                                 .tile_bytes = c->tile_bytes,
                                 .data = (uint8_t *)(uintptr_t)operands};
-        r->kernels.matmul[c->dtype](w->y, c->y_stride, &part, 0, c->tiles, r->x, c->x_stride, c->rows);
+        r->kernels.matmul[c->dtype](w->y, c->y_stride, &part, 0, c->tiles, r->x, c->x_stride, c->rows, next);
         return;
     }
     for (int i = 0; i < c->tiles; i++) w->tiles[i] = operands + (size_t)i * c->tile_bytes;
     r->kernels.attend[c->dtype](w->y, c->y_stride, w->m, w->l, &c->layout, w->tiles, c->tiles, r->x,
                                 c->x_stride, w->n_visible, c->rows, 1.0f / sqrtf((float)c->head_dim), NULL,
                                 w->scratch);
+}
+
+/* Take i, counted around, of those whose operands follow each other from `first` on. */
+static const uint8_t *operands_of(const cell *c, const uint8_t *first, int i)
+{
+    return first + (size_t)(i % c->span_takes) * take_bytes(c);
 }
 
 /* Takes in memory are shared out as threads ask for them, as in a pass. What a thread has in its cache it alone reads. */
@@ -300,11 +307,11 @@ static void run_thread(void *arg, int i_thread)
     const int n_threads = lf_threads_count(r->team.threads);
     if (c->place == BENCH_CACHE) {
         for (int i = 0; i < r->n_takes / n_threads; i++)
-            run_take(r, w, own + (size_t)(i % c->span_takes) * take_bytes(c));
+            run_take(r, w, operands_of(c, own, i), operands_of(c, own, i + 1));
         return;
     }
-    for (int i; (i = lf_threads_take(r->team.threads, 1)) < r->n_takes;)
-        run_take(r, w, r->operands + (size_t)((r->first + i) % c->span_takes) * take_bytes(c));
+    for (int i; (i = r->first + lf_threads_take(r->team.threads, 1)) < r->first + r->n_takes;)
+        run_take(r, w, operands_of(c, r->operands, i), operands_of(c, r->operands, i + n_threads));
 }
 
 /* The seconds of a run. The next one goes on where it ends, so that a cache never holds what comes. */

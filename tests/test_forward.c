@@ -220,11 +220,11 @@ static void test_levels_agree(void **state)
 /* A product that adds the inputs in descending order when it has more than four rows: what a kernel that switches from
  * GEMV to GEMM does. */
 static void matmul_by_row_count(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
-                                const void *x, size_t x_stride, int n_rows)
+                                const void *x, size_t x_stride, int n_rows, const void *next)
 {
     lf_kernels scalar;
     lf_kernels_init(&scalar, 0);
-    scalar.matmul[LF_DTYPE_F32](y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows);
+    scalar.matmul[LF_DTYPE_F32](y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, next);
     float *weights = malloc((size_t)w->n_in * sizeof *weights);
     for (int o = tile_begin * LF_TILE_OUT; n_rows > 4 && o < tile_end * LF_TILE_OUT && o < w->n_out; o++) {
         lf_unpack_row(weights, w, o);

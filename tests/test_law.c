@@ -525,9 +525,9 @@ static lf_status noise_by_call_order(lf_round *r, lf_seq *const *seqs, int n, lf
 static lf_matmul_fn *real_matmul;
 
 static void matmul_by_row_count(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
-                                const void *x, size_t x_stride, int n_rows)
+                                const void *x, size_t x_stride, int n_rows, const void *next)
 {
-    real_matmul(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows);
+    real_matmul(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, next);
     float *row = malloc((size_t)w->n_in * sizeof *row);
     for (int o = tile_begin * LF_TILE_OUT; n_rows > 3 && o < tile_end * LF_TILE_OUT && o < w->n_out; o++) {
         lf_unpack_row(row, w, o);

@@ -255,10 +255,10 @@ static void compare_levels(lf_dtype dtype, int n_out, int n_in, int count, flavo
     rows x = make_rows(dtype, count, n_in, kind, seed + 1);
     const size_t width = (size_t)w.packed.n_tiles * LF_TILE_OUT, stride = width + 3;
     float *expected = make_result((size_t)count * stride);
-    scalar.matmul[dtype](expected, stride, &w.packed, 0, w.packed.n_tiles, x.x, x.stride, count);
+    scalar.matmul[dtype](expected, stride, &w.packed, 0, w.packed.n_tiles, x.x, x.stride, count, NULL);
     for (int l = 0; l < n_levels; l++) {
         float *y = make_result((size_t)count * stride);
-        levels[l].matmul[dtype](y, stride, &w.packed, 0, w.packed.n_tiles, x.x, x.stride, count);
+        levels[l].matmul[dtype](y, stride, &w.packed, 0, w.packed.n_tiles, x.x, x.stride, count, NULL);
         for (int r = 0; r < count; r++) {
             for (size_t c = 0; c < stride; c++) {
                 const size_t at = (size_t)r * stride + c;
@@ -337,9 +337,9 @@ static void test_bf16_border_of_subnormals(void **state)
         lf_pack_tile(&w, 0, sources, LF_DTYPE_BF16, NULL);
         lf_act_row(&scalar, LF_ACT_BF16, x, row_x, 2);
         float expected[LF_TILE_OUT], y[LF_TILE_OUT];
-        scalar.matmul[LF_DTYPE_BF16](expected, LF_TILE_OUT, &w, 0, 1, x, sizeof x, 1);
+        scalar.matmul[LF_DTYPE_BF16](expected, LF_TILE_OUT, &w, 0, 1, x, sizeof x, 1, NULL);
         for (int l = 0; l < n_levels; l++) {
-            levels[l].matmul[LF_DTYPE_BF16](y, LF_TILE_OUT, &w, 0, 1, x, sizeof x, 1);
+            levels[l].matmul[LF_DTYPE_BF16](y, LF_TILE_OUT, &w, 0, 1, x, sizeof x, 1, NULL);
             assert_memory_equal(y, expected, sizeof y);
         }
         lf_packed_free(&w);
@@ -360,7 +360,7 @@ static int row_that_breaks_the_law(lf_matmul_fn *matmul, const lf_packed *w, con
         float *y = p == 0 ? together : apart;
         for (int r = 0; r < x->n; r += parts[p])
             matmul(y + (size_t)r * stride, stride, w, 0, w->n_tiles, x->x + (size_t)r * x->stride, x->stride,
-                   parts[p] < x->n - r ? parts[p] : x->n - r);
+                   parts[p] < x->n - r ? parts[p] : x->n - r, NULL);
         for (int r = 0; p > 0 && r < x->n && broken < 0; r++)
             for (int c = 0; c < w->n_out; c++)
                 if (!same_bits(together[(size_t)r * stride + (size_t)c],
@@ -395,8 +395,9 @@ static void test_row_law(void **state)
 
 /* A kernel of the usual kind, which the law forbids: with several rows it sums the two halves of the inputs apart. */
 static void matmul_mutant(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
-                          const void *x, size_t x_stride, int count)
+                          const void *x, size_t x_stride, int count, const void *next)
 {
+    (void)next;
     const float *all = (const void *)w->data;
     for (int r = 0; r < count; r++) {
         const float *row = (const void *)((const uint8_t *)x + (size_t)r * x_stride);
@@ -427,10 +428,11 @@ static void test_row_law_check_reports_a_mutant(void **state)
     free_weights(&w);
 }
 
-/* Tiles computed in any two parts are the tiles computed at once; those outside the range are left alone. */
+/* Tiles computed in any two parts are the tiles computed at once; those outside the range are left alone. The hint may be anything. */
 static void test_tile_ranges(void **state)
 {
     (void)state;
+    const void *const nowhere = (const void *)(uintptr_t)0x123456789;
     const int counts[] = {1, 5, 20};
     for (int dtype = 0; dtype < LF_DTYPE_COUNT; dtype++) {
         weights w = make_weights((lf_dtype)dtype, 150, 256, PLAIN, 9);
@@ -440,16 +442,16 @@ static void test_tile_ranges(void **state)
             rows x = make_rows((lf_dtype)dtype, counts[i], 256, PLAIN, 10);
             const size_t n = (size_t)counts[i] * stride;
             float *whole = make_result(n);
-            scalar.matmul[dtype](whole, stride, &w.packed, 0, n_tiles, x.x, x.stride, counts[i]);
+            scalar.matmul[dtype](whole, stride, &w.packed, 0, n_tiles, x.x, x.stride, counts[i], NULL);
             for (int l = 0; l < n_levels; l++) {
                 for (int split = 0; split <= n_tiles; split++) {
                     float *y = make_result(n);
                     lf_matmul_fn *matmul = levels[l].matmul[dtype];
-                    matmul(y, stride, &w.packed, 0, split, x.x, x.stride, counts[i]);
+                    matmul(y, stride, &w.packed, 0, split, x.x, x.stride, counts[i], nowhere);
                     for (int r = 0; r < counts[i]; r++)
                         for (size_t c = (size_t)split * LF_TILE_OUT; c < stride; c++)
                             assert_true(y[(size_t)r * stride + c] == canary);
-                    matmul(y, stride, &w.packed, split, n_tiles, x.x, x.stride, counts[i]);
+                    matmul(y, stride, &w.packed, split, n_tiles, x.x, x.stride, counts[i], nowhere);
                     assert_memory_equal(y, whole, n * sizeof *y);
                     free(y);
                 }
@@ -493,7 +495,7 @@ static void test_scalar_computes_the_product(void **state)
     for (int dtype = 0; dtype < LF_DTYPE_COUNT; dtype++) {
         weights w = make_weights((lf_dtype)dtype, N_OUT, N_IN, PLAIN, 21);
         rows x = make_rows((lf_dtype)dtype, N_ROWS, N_IN, PLAIN, 22);
-        scalar.matmul[dtype](y, STRIDE, &w.packed, 0, 2, x.x, x.stride, N_ROWS);
+        scalar.matmul[dtype](y, STRIDE, &w.packed, 0, 2, x.x, x.stride, N_ROWS, NULL);
         for (int r = 0; r < N_ROWS; r++) {
             read_act_row(values, x.x + (size_t)r * x.stride, lf_act_for((lf_dtype)dtype), N_IN);
             for (int o = 0; o < STRIDE; o++) {

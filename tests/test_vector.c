@@ -95,6 +95,7 @@ static void check_act_q8(const uint8_t *row, const float *x, int n)
         }
         assert_int_equal(found.sum[2 * b], sum[0]);
         assert_int_equal(found.sum[2 * b + 1], sum[1]);
+        assert_int_equal(found.start[b], -128 * (sum[0] + sum[1]));
         const float d = !finite ? NAN : zero ? 0.0f : amax / 127.0f;
         assert_true(same_bits(found.d[b], d));
         assert_true(same_bits(found.ds[b], d * (float)(sum[0] + sum[1])));

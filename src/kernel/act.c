@@ -19,7 +19,7 @@ lf_act lf_act_for(lf_dtype dtype)
 
 /* Byte offsets of the arrays of a q8 row, and of its end. */
 typedef struct q8_offsets {
-    size_t d, ds, sum, end;
+    size_t d, ds, start, sum, end;
 } q8_offsets;
 
 static q8_offsets q8_layout(int n)
@@ -27,7 +27,8 @@ static q8_offsets q8_layout(int n)
     const size_t n64 = round_up((size_t)n, Q8_PAD), scales_bytes = round_up(n64 / 32 * sizeof(float), LINE);
     q8_offsets at = {.d = n64};
     at.ds = at.d + scales_bytes;
-    at.sum = at.ds + scales_bytes;
+    at.start = at.ds + scales_bytes;
+    at.sum = at.start + scales_bytes; /* as many bytes: int32_t */
     at.end = at.sum + round_up(n64 / 16 * sizeof(int32_t), LINE);
     return at;
 }
@@ -48,5 +49,6 @@ lf_act_q8 lf_act_q8_at(const void *row, int n)
     return (lf_act_q8){.q = (void *)base,
                        .d = (void *)(base + at.d),
                        .ds = (void *)(base + at.ds),
+                       .start = (void *)(base + at.start),
                        .sum = (void *)(base + at.sum)};
 }

@@ -24,6 +24,8 @@ enum { LF_ATTN_TILES = 16, LF_ATTN_POS = LF_ATTN_TILES * LF_TILE_POS };
 /* y (n_rows, y_stride)[:, 16 tile_begin .. 16 tile_end) = x (n_rows, n_in) times those outputs of w.
  * y_stride: floats, at least 16 w->n_tiles (outputs past n_out are written too, with no meaning).
  * x: rows in the form lf_act_for(w->dtype), x_stride bytes apart (a multiple of 64). n_rows >= 1.
+ * next: a hint: where the weights are that the caller will probably multiply with after these, or NULL. Towards the end they are
+ * fetched into the cache; nothing else is done with the address.
  *
  * Per output and row, the accumulator starts at 0 and takes in ascending order
  *   f32, f16    each input i:        acc = fma(x[i], w[i], acc)
@@ -32,7 +34,7 @@ enum { LF_ATTN_TILES = 16, LF_ATTN_POS = LF_ATTN_TILES * LF_TILE_POS };
  *   q4_k, q5_k  each block of 32:    acc = fma((float)dot, (d * sc) * dx, acc), then acc = fma(-(dmin * m), ds, acc)
  *   q6_k        each 16 inputs:      acc = fma((float)dot, (d * sc) * dx, acc)    dot: of the values - 32 */
 typedef void lf_matmul_fn(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
-                          const void *x, size_t x_stride, int n_rows);
+                          const void *x, size_t x_stride, int n_rows, const void *next);
 
 /* Where an attend call leaves how much weight each tile got, for who wants to know. Only what a query sees is written: its tiles
  * up to the last it sees, its blocks likewise; both counted from the first tile of the call. The share of a tile in the

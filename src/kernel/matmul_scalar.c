@@ -71,8 +71,9 @@ static void add_product_blocks(float *acc, const lf_packed *w, const uint8_t *ti
 
 #define DEFINE_MATMUL(name, add_product)                                                                     \
     static void name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,            \
-                     const void *x, size_t x_stride, int n_rows)                                             \
+                     const void *x, size_t x_stride, int n_rows, const void *next)                           \
     {                                                                                                        \
+        (void)next;                                                                                          \
         matmul_tiles(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, add_product);                \
     }
 

@@ -3,15 +3,16 @@
 #ifndef LF_KERNEL_PACKED_RECORDS_H
 #define LF_KERNEL_PACKED_RECORDS_H
 
+#include "kernel/act.h"
 #include "kernel/packed.h"
 
 #include <assert.h>
 
 enum {
-    PACKED_BLOCK = 32,  /* inputs of a block */
-    PACKED_GROUPS = 8,  /* groups of 4 inputs in a block */
-    PACKED_CHUNK = 256, /* inputs: a whole number of records of every dtype */
-    Q8_0_BIAS = 128,    /* stored value - bias is the weight before scaling */
+    PACKED_BLOCK = 32,          /* inputs of a block */
+    PACKED_GROUPS = 8,          /* groups of 4 inputs in a block */
+    PACKED_CHUNK = 256,         /* inputs: a whole number of records of every dtype */
+    Q8_0_BIAS = LF_ACT_Q8_BIAS, /* stored value - bias is the weight before scaling */
     Q4_0_BIAS = 8,
     Q6_K_BIAS = 32,
 };

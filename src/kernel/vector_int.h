@@ -37,11 +37,13 @@ static inline void act_pad(lf_act act, void *dst, int n)
     }
     const lf_act_q8 q8 = lf_act_q8_at(dst, n);
     const size_t n_blocks = ((size_t)n + ACT_BLOCK - 1) / ACT_BLOCK;
-    uint8_t *const d = (uint8_t *)q8.d, *const ds = (uint8_t *)q8.ds, *const sum = (uint8_t *)q8.sum;
+    uint8_t *const d = (uint8_t *)q8.d, *const ds = (uint8_t *)q8.ds;
+    uint8_t *const start = (uint8_t *)q8.start, *const sum = (uint8_t *)q8.sum;
     uint8_t *const q_end = (uint8_t *)q8.q + n_blocks * ACT_BLOCK;
     memset(q_end, 0, (size_t)(d - q_end));
     memset(q8.d + n_blocks, 0, (size_t)(ds - (uint8_t *)(q8.d + n_blocks)));
-    memset(q8.ds + n_blocks, 0, (size_t)(sum - (uint8_t *)(q8.ds + n_blocks)));
+    memset(q8.ds + n_blocks, 0, (size_t)(start - (uint8_t *)(q8.ds + n_blocks)));
+    memset(q8.start + n_blocks, 0, (size_t)(sum - (uint8_t *)(q8.start + n_blocks)));
     memset(q8.sum + 2 * n_blocks, 0, (size_t)(row + bytes - (uint8_t *)(q8.sum + 2 * n_blocks)));
 }
 

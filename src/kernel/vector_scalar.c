@@ -50,6 +50,7 @@ static void act_part_q8(void *dst, int n, const float *x, int first, int count)
         quantize_block(row.q + b * ACT_BLOCK, &row.d[b], sum, x + i,
                        count - i < ACT_BLOCK ? count - i : ACT_BLOCK);
         row.ds[b] = row.d[b] * (float)(sum[0] + sum[1]);
+        row.start[b] = -LF_ACT_Q8_BIAS * (sum[0] + sum[1]);
     }
     if (first + count == n) act_pad(LF_ACT_Q8, dst, n);
 }

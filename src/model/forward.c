@@ -10,7 +10,8 @@
  *   down      tiles    product, added to x
  *
  * What a product gives is used up by the thread that computed it, while it is in its cache: no buffer of a whole layer's
- * outputs exists. No phase combines numbers of different rows, and no sum depends on how the work was cut: that is the Row
+ * outputs exists. Each product is told with which weights its thread probably goes on, so that memory does not rest between
+ * takes and phases. No phase combines numbers of different rows, and no sum depends on how the work was cut: that is the Row
  * law. */
 #include "model/forward_int.h"
 
@@ -267,15 +268,15 @@ static void embed_phase(const lf_forward *f)
 
 /* ---- products ---- */
 
-/* y (n_rows, stride) = the input's rows times the outputs [begin, begin + n) of w; begin is that of a tile. */
+/* y (n_rows, stride) = the input's rows times the outputs [begin, begin + n) of w; begin is that of a tile. next: see lf_matmul_fn. */
 static void multiply(const lf_forward *f, float *y, size_t stride, const lf_packed *w, const lf_forms *in,
-                     int begin, int n, int n_rows)
+                     int begin, int n, int n_rows, const void *next)
 {
     const lf_act act = lf_act_for(w->dtype);
     lf_packed part = *w;
     part.data += (size_t)(begin / LF_TILE_OUT) * w->tile_bytes;
     f->kernels->matmul[w->dtype](y, stride, &part, 0, (n + LF_TILE_OUT - 1) / LF_TILE_OUT, in->rows[act],
-                                 in->stride[act], n_rows);
+                                 in->stride[act], n_rows, next);
 }
 
 /* Outputs of one take of a product of n_out outputs, so that every thread has as many takes: where they are few, one that is short
@@ -284,6 +285,35 @@ static int take_of(const lf_forward *f, int n_out)
 {
     const int n_takes = round_up(div_up(n_out, TAKE_OUTPUTS), lf_threads_count(f->threads));
     return round_up(div_up(n_out, n_takes), BLOCK_OUTPUTS);
+}
+
+/* A matrix, and how many of its outputs a take is. */
+typedef struct cut {
+    const lf_packed *w;
+    int take;
+} cut;
+
+static cut cut_of(const lf_forward *f, const lf_packed *w)
+{
+    return (cut){w, take_of(f, w->n_out)};
+}
+
+/* The weights of take i_take of n matrices, one after the other; NULL past the last. */
+static const void *weights_of_take(const cut *cuts, int n, int i_take)
+{
+    for (int i = 0; i < n; i++) {
+        const int n_takes = div_up(cuts[i].w->n_out, cuts[i].take);
+        if (i_take < n_takes)
+            return cuts[i].w->data + (size_t)(i_take * cuts[i].take / LF_TILE_OUT) * cuts[i].w->tile_bytes;
+        i_take -= n_takes;
+    }
+    return NULL;
+}
+
+/* What a thread probably multiplies with after take i_take: threads take in turns as a rule, in the next phase, too. */
+static const void *weights_after(const lf_forward *f, const cut *cuts, int n, int i_take)
+{
+    return weights_of_take(cuts, n, i_take + lf_threads_count(f->threads));
 }
 
 /* What becomes of the q, k or v of the whole heads from output `begin` on, n outputs of row r. */
@@ -346,16 +376,16 @@ static void finish_v(const lf_forward *f, lf_forward_thread *t, const lf_layer *
 static void qkv_phase(const lf_forward *f, int i_thread, int i_layer)
 {
     const lf_layer *l = &f->model->layers[i_layer];
-    const lf_packed *const w[] = {&l->q, &l->k, &l->v};
     const int take = f->head_take;
+    const cut w[] = {{&l->q, take}, {&l->k, take}, {&l->v, take}};
     lf_forward_thread *t = &f->scratch[i_thread];
     float *y = t->y;
     int i_take = lf_threads_take(f->threads, 1), base = 0;
     for (int i = 0; i < 3; i++) {
-        const int n_takes = (w[i]->n_out + take - 1) / take;
+        const int n_takes = div_up(w[i].w->n_out, take);
         for (; i_take < base + n_takes; i_take = lf_threads_take(f->threads, 1)) {
-            const int begin = (i_take - base) * take, n = min_int(take, w[i]->n_out - begin);
-            multiply(f, y, (size_t)take, w[i], &f->in, begin, n, f->n_rows);
+            const int begin = (i_take - base) * take, n = min_int(take, w[i].w->n_out - begin);
+            multiply(f, y, (size_t)take, w[i].w, &f->in, begin, n, f->n_rows, weights_after(f, w, 3, i_take));
             for (int r = 0; r < f->n_rows; r++) {
                 float *row = y + (size_t)r * (size_t)take;
                 if (i == 0) finish_q(f, l, r, row, begin, n);
@@ -368,14 +398,15 @@ static void qkv_phase(const lf_forward *f, int i_thread, int i_layer)
     lf_threads_barrier(f->threads);
 }
 
-/* x += in times w. */
-static void add_phase(const lf_forward *f, int i_thread, const lf_packed *w, const lf_forms *in)
+/* x += in times w; the next product is with `after`. */
+static void add_phase(const lf_forward *f, int i_thread, const lf_packed *w, const lf_forms *in, cut after)
 {
-    const int dim = w->n_out, take = take_of(f, dim);
+    const cut cuts[] = {cut_of(f, w), after};
+    const int dim = w->n_out, take = cuts[0].take;
     float *y = f->scratch[i_thread].y;
-    for (int begin; (begin = take * lf_threads_take(f->threads, 1)) < dim;) {
-        const int n = min_int(take, dim - begin);
-        multiply(f, y, (size_t)take, w, in, begin, n, f->n_rows);
+    for (int i; (i = lf_threads_take(f->threads, 1)) * take < dim;) {
+        const int begin = i * take, n = min_int(take, dim - begin);
+        multiply(f, y, (size_t)take, w, in, begin, n, f->n_rows, weights_after(f, cuts, 2, i));
         for (int r = 0; r < f->n_rows; r++)
             f->kernels->add(f->x + (size_t)r * (size_t)dim + begin, y + (size_t)r * (size_t)take, n);
     }
@@ -385,13 +416,16 @@ static void add_phase(const lf_forward *f, int i_thread, const lf_packed *w, con
 /* mid = silu(in times gate) * (in times up), in the form that `down` takes. */
 static void gate_up_phase(const lf_forward *f, int i_thread, const lf_layer *l)
 {
-    const int ffn_dim = l->gate.n_out, take = take_of(f, ffn_dim);
+    const cut gate_cut = cut_of(f, &l->gate), up_cut = {&l->up, gate_cut.take};
+    const cut cuts[] = {gate_cut, cut_of(f, &l->down)};
+    const int ffn_dim = l->gate.n_out, take = gate_cut.take;
     const lf_act act = lf_act_for(l->down.dtype);
     float *gate = f->scratch[i_thread].y, *up = gate + (size_t)f->rows_max * (size_t)f->take_outputs;
-    for (int begin; (begin = take * lf_threads_take(f->threads, 1)) < ffn_dim;) {
-        const int n = min_int(take, ffn_dim - begin);
-        multiply(f, gate, (size_t)take, &l->gate, &f->in, begin, n, f->n_rows);
-        multiply(f, up, (size_t)take, &l->up, &f->in, begin, n, f->n_rows);
+    for (int i; (i = lf_threads_take(f->threads, 1)) * take < ffn_dim;) {
+        const int begin = i * take, n = min_int(take, ffn_dim - begin);
+        multiply(f, gate, (size_t)take, &l->gate, &f->in, begin, n, f->n_rows,
+                 weights_of_take(&up_cut, 1, i));
+        multiply(f, up, (size_t)take, &l->up, &f->in, begin, n, f->n_rows, weights_after(f, cuts, 2, i));
         for (int r = 0; r < f->n_rows; r++) {
             float *g = gate + (size_t)r * (size_t)take;
             f->kernels->silu_mul(g, g, up + (size_t)r * (size_t)take, n);
@@ -407,14 +441,16 @@ static void gate_up_phase(const lf_forward *f, int i_thread, const lf_layer *l)
 static void layer_pass(const lf_forward *f, int i_thread, int i_layer)
 {
     const lf_layer *l = &f->model->layers[i_layer];
+    const bool last = i_layer + 1 == f->model->config.n_layers;
+    const cut next_layer = last ? cut_of(f, &f->model->output) : (cut){&l[1].q, f->head_take};
     const lf_packed *const qkv[] = {&l->q, &l->k, &l->v}, *const gate_up[] = {&l->gate, &l->up};
     norm_phase(f, i_thread, l->attn_norm, qkv, 3);
     qkv_phase(f, i_thread, i_layer);
     lf_forward_attend(f, i_thread, i_layer);
-    add_phase(f, i_thread, &l->attn_output, &f->in);
+    add_phase(f, i_thread, &l->attn_output, &f->in, cut_of(f, &l->gate));
     norm_phase(f, i_thread, l->ffn_norm, gate_up, 2);
     gate_up_phase(f, i_thread, l);
-    add_phase(f, i_thread, &l->down, &f->mid);
+    add_phase(f, i_thread, &l->down, &f->mid, next_layer);
 }
 
 /* The output norm and the logits, for the rows that want them only. */
@@ -422,7 +458,8 @@ static void output_pass(const lf_forward *f, int i_thread)
 {
     const lf_config *c = &f->model->config;
     const lf_packed *output = &f->model->output;
-    const int take = take_of(f, c->n_vocab);
+    const cut all = cut_of(f, output);
+    const int take = all.take;
     float *normed = f->scratch[i_thread].row;
     for (int i; (i = lf_threads_take(f->threads, 1)) < f->n_logits;) {
         const float *x = f->x + (size_t)f->logit_rows[i] * (size_t)c->dim;
@@ -430,9 +467,11 @@ static void output_pass(const lf_forward *f, int i_thread)
         lf_forward_convert_row(f, &f->in, output, i, normed);
     }
     lf_threads_barrier(f->threads);
-    for (int begin; (begin = take * lf_threads_take(f->threads, 1)) < c->n_vocab;)
-        multiply(f, f->logits + begin, f->vocab_width, output, &f->in, begin,
-                 min_int(take, c->n_vocab - begin), f->n_logits);
+    for (int i; (i = lf_threads_take(f->threads, 1)) * take < c->n_vocab;) {
+        const int begin = i * take, n = min_int(take, c->n_vocab - begin);
+        multiply(f, f->logits + begin, f->vocab_width, output, &f->in, begin, n, f->n_logits,
+                 weights_after(f, &all, 1, i));
+    }
     lf_threads_barrier(f->threads);
 }
 

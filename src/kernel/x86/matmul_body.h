@@ -27,7 +27,7 @@ enum {
     SPAN_BYTES = 128 << 10, /* of weights: this span and the next take a part of the second-level cache */
     AHEAD_BYTES =
         8 << 10, /* how far a single patch reads ahead: about memory's latency times its bandwidth */
-    SHORT_BYTES = 20 << 10, /* tiles that together are no longer are taken as one piece */
+    NEAR_BYTES = 20 << 10, /* of weights taken as one piece: it and the next fit the first-level cache */
 };
 
 /* The part of a product that is computed between loading and storing accumulators. */
@@ -42,9 +42,10 @@ typedef struct span {
     float *y;        /* of the patch's first row and tile */
     size_t y_stride;
     int n_in, begin, end; /* inputs [begin, end) of n_in; begin is a multiple of PACKED_CHUNK */
-    const uint8_t *ahead; /* weights of the first tile that are needed soon; the other tiles' lie as theirs */
-    int turn,
-        turns; /* of so many patches that share the reading ahead: this one reads at every turns-th step */
+    int ahead;            /* records between those in use and those that are fetched, in the same tiles */
+    int groups_ahead;     /* groups between them where the tiles end before that */
+    const uint8_t *after; /* the first tile's weights after this span; the others' lie as here */
+    int turn, turns; /* of so many patches that share the fetching: this one does it at every turns-th step */
 } span;
 
 typedef lanes patch_acc[ROWS_MAX][COLS_MAX];
@@ -76,16 +77,31 @@ ALWAYS_INLINE lanes broadcast_word(const void *p)
 }
 
 /* The processor's own read-ahead does not see through the order in which a record's parts are used, nor past its end.
- * So with each step of a product its `bytes` of what comes later are fetched. */
+ * So with each step of a product its `bytes` of what comes later are fetched: of the same tiles, and from their record `jump` on of
+ * the tiles after them. */
 typedef struct reader {
-    const uint8_t *p;
-    int left, turns;
+    const uint8_t *p, *after;
+    int jump, left, turns;
 } reader;
 
-ALWAYS_INLINE reader open_reader(const span *s, int i_group, int cols)
+/* For a walk over the records [begin, end) of a group. */
+ALWAYS_INLINE reader open_reader(const span *s, const uint8_t *tiles, int i_group, int cols, int begin,
+                                 int end, size_t record_bytes)
 {
-    return (reader){
-        .p = s->ahead + (size_t)(i_group * cols) * s->tile_bytes, .left = s->turn, .turns = s->turns};
+    const size_t group_bytes = (size_t)cols * s->tile_bytes;
+    const int past = i_group + s->groups_ahead - s->n_groups; /* the end of the span, in groups */
+    return (reader){.p = tiles + (size_t)(begin + s->ahead) * record_bytes,
+                    .after = past < 0 ? tiles + (size_t)s->groups_ahead * group_bytes
+                                      : s->after + (size_t)past * group_bytes,
+                    .jump = end - begin > s->ahead ? end - s->ahead : begin,
+                    .left = s->turn,
+                    .turns = s->turns};
+}
+
+/* At the beginning of record i. */
+ALWAYS_INLINE void enter_record(reader *a, int i)
+{
+    if (i == a->jump) a->p = a->after;
 }
 
 /* Addresses past the last tile are harmless. */
@@ -111,18 +127,19 @@ ALWAYS_INLINE lanes load_step(lf_dtype dtype, const uint8_t *tile, size_t i)
 
 ALWAYS_INLINE void float_group(const span *s, lf_dtype dtype, int i_group, int rows, int cols)
 {
-    const size_t inputs = dtype == LF_DTYPE_BF16 ? 2 : 1; /* of a step */
-    const size_t begin = (size_t)s->begin / inputs, end = ((size_t)s->end + inputs - 1) / inputs;
+    const int inputs = packed_record_inputs(dtype), begin = s->begin / inputs,
+              end = (s->end + inputs - 1) / inputs;
     const uint8_t *const tiles = s->w + (size_t)(i_group * cols) * s->tile_bytes;
-    reader ahead = open_reader(s, i_group, cols);
+    reader ahead = open_reader(s, tiles, i_group, cols, begin, end, packed_record_bytes(dtype));
     patch_acc acc;
     load_acc(acc, s, i_group, rows, cols);
-    for (size_t i = begin; i < end; i++) {
+    for (int i = begin; i < end; i++) {
         lanes w[COLS_MAX];
+        enter_record(&ahead, i);
         read_ahead(&ahead, s, (int)packed_record_bytes(dtype), cols);
-        UNROLL (c, cols) w[c] = load_step(dtype, tiles + (size_t)c * s->tile_bytes, i);
+        UNROLL (c, cols) w[c] = load_step(dtype, tiles + (size_t)c * s->tile_bytes, (size_t)i);
         UNROLL (r, rows) {
-            const lanes x = broadcast_word(s->x + s->x_at + (size_t)r * s->x_stride + i * 4);
+            const lanes x = broadcast_word(s->x + s->x_at + (size_t)r * s->x_stride + (size_t)i * 4);
             UNROLL (c, cols)
                 acc[r][c] = dtype == LF_DTYPE_BF16 ? lanes_dot_bf16(w[c], x, acc[r][c])
                                                    : lanes_fma(w[c], x, acc[r][c]);
@@ -196,33 +213,64 @@ ALWAYS_INLINE lanes load_minimum(lf_dtype dtype, const void *record, int b)
                                   : lanes_mul(lanes_load_f16(q5->dmin), lanes_load_u8(q5->m[b]));
 }
 
-/* What an exact product starts from, to undo the bias of the stored values. sum: of 16 inputs each, from the part's
- * first on. */
-ALWAYS_INLINE int_lanes start_dot(lf_dtype dtype, const int32_t *sum)
-{
-    switch (dtype) {
-    case LF_DTYPE_Q8_0: return ints_start_biased(sum[0] + sum[1]);
-    case LF_DTYPE_Q4_0: return ints_set(-Q4_0_BIAS * (sum[0] + sum[1]));
-    case LF_DTYPE_Q6_K: return ints_set(-Q6_K_BIAS * sum[0]);
-    default: return ints_set(0);
-    }
-}
-
-/* The rows of a span, and in them the arrays of act.h. */
+/* The first row of a patch: the arrays of act.h, from the block at hand on.
+ *
+ * The addresses of six rows are one that moves and three distances that stay, of which the processor adds up to four times one. Left
+ * to itself the compiler makes a moving pointer for every row and array, and runs out of registers for them: so to it the distances
+ * change with every block. */
 typedef struct quant_rows {
-    const uint8_t *q, *d, *ds, *sum; /* of the first row */
-    size_t stride;
+    const uint8_t *q, *d, *ds, *start, *sum;
+    size_t stride, stride_3, stride_5;
 } quant_rows;
 
-ALWAYS_INLINE const void *word_at(const uint8_t *array, const quant_rows *x, int r, size_t i)
+ALWAYS_INLINE quant_rows open_rows(const span *s, size_t i_block)
 {
-    return array + (size_t)r * x->stride + i * 4;
+    const lf_act_q8 *const of = &s->quant;
+    return (quant_rows){.q = (const uint8_t *)(of->q + PACKED_BLOCK * i_block) + s->x_at,
+                        .d = (const uint8_t *)(of->d + i_block) + s->x_at,
+                        .ds = (const uint8_t *)(of->ds + i_block) + s->x_at,
+                        .start = (const uint8_t *)(of->start + i_block) + s->x_at,
+                        .sum = (const uint8_t *)(of->sum + 2 * i_block) + s->x_at,
+                        .stride = s->x_stride,
+                        .stride_3 = 3 * s->x_stride,
+                        .stride_5 = 5 * s->x_stride};
+}
+
+ALWAYS_INLINE void next_block(quant_rows *x)
+{
+    x->q += PACKED_BLOCK;
+    x->d += sizeof(float);
+    x->ds += sizeof(float);
+    x->start += sizeof(int32_t);
+    x->sum += 2 * sizeof(int32_t);
+    x->stride = opaque(x->stride);
+    x->stride_3 = opaque(x->stride_3);
+    x->stride_5 = opaque(x->stride_5);
+}
+
+/* Word i of row r, counted from where `array` is at hand. */
+ALWAYS_INLINE const void *word_at(const uint8_t *array, const quant_rows *x, int r, int i)
+{
+    const size_t row_at = r == 3 ? x->stride_3 : r == 5 ? x->stride_5 : (size_t)r * x->stride;
+    return array + row_at + 4 * i;
+}
+
+/* What an exact product of row r starts from, to undo the bias of the stored values. */
+ALWAYS_INLINE int_lanes start_dot(lf_dtype dtype, const quant_rows *x, int r, int part)
+{
+    const int32_t *const start = word_at(x->start, x, r, 0), *const sum = word_at(x->sum, x, r, part);
+    switch (dtype) {
+    case LF_DTYPE_Q8_0: return ints_start_biased(start);
+    case LF_DTYPE_Q4_0: return ints_set(*start / (LF_ACT_Q8_BIAS / Q4_0_BIAS));
+    case LF_DTYPE_Q6_K: return ints_set(-Q6_K_BIAS * *sum);
+    default: return ints_set(0);
+    }
 }
 
 typedef int_lanes patch_dot[ROWS_MAX][COLS_MAX];
 
 /* dot += the products of the groups v and v + 4 of a block, or of one of the two; the sums are exact in any order. */
-ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x, size_t i_block,
+ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x,
                               const uint8_t *const records[COLS_MAX], int b, int v, int half, int rows,
                               int cols)
 {
@@ -230,7 +278,7 @@ ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x
     UNROLL (c, cols) w[c] = load_group(dtype, records[c], b, v, half);
     UNROLL (r, rows) {
         int32_t word;
-        memcpy(&word, word_at(x->q, x, r, PACKED_GROUPS * i_block + (size_t)(v + 4 * half)), sizeof word);
+        memcpy(&word, word_at(x->q, x, r, v + 4 * half), sizeof word);
         const byte_lanes q = bytes_set(word);
         UNROLL (c, cols)
             dot[r][c] = dtype == LF_DTYPE_Q8_0 ? ints_add_biased(dot[r][c], w[c], q)
@@ -238,24 +286,24 @@ ALWAYS_INLINE void add_groups(patch_dot dot, lf_dtype dtype, const quant_rows *x
     }
 }
 
-/* One block: i_block counts from the start of the row, b within the record. A part of it has one scale: all of it, or
+/* One block, the b-th of the record. A part of it has one scale: all of it, or
  * in q6_k one of its halves. */
-ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *x, size_t i_block,
+ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *x,
                                const uint8_t *const records[COLS_MAX], int b, int rows, int cols)
 {
     const int parts = dtype == LF_DTYPE_Q6_K ? 2 : 1, halves = 2 / parts;
     UNROLL (part, parts) {
         patch_dot dot;
         UNROLL (r, rows) {
-            const void *sum = word_at(x->sum, x, r, 2 * i_block + (size_t)part);
-            UNROLL (c, cols) dot[r][c] = start_dot(dtype, sum);
+            const int_lanes start = start_dot(dtype, x, r, part);
+            UNROLL (c, cols) dot[r][c] = start;
         }
         UNROLL (v, PACKED_GROUPS / 2)
-            UNROLL (half, halves) add_groups(dot, dtype, x, i_block, records, b, v, part + half, rows, cols);
+            UNROLL (half, halves) add_groups(dot, dtype, x, records, b, v, part + half, rows, cols);
         UNROLL (c, cols) {
             const lanes scale = load_scale(dtype, records[c], b, part);
             UNROLL (r, rows) {
-                const lanes d = broadcast_word(word_at(x->d, x, r, i_block));
+                const lanes d = broadcast_word(word_at(x->d, x, r, 0));
                 acc[r][c] = lanes_fma(ints_to_lanes(dot[r][c]), lanes_mul(scale, d), acc[r][c]);
             }
         }
@@ -264,27 +312,28 @@ ALWAYS_INLINE void quant_block(patch_acc acc, lf_dtype dtype, const quant_rows *
     UNROLL (c, cols) {
         const lanes minimum = load_minimum(dtype, records[c], b);
         UNROLL (r, rows)
-            acc[r][c] = lanes_fma_negated(minimum, broadcast_word(word_at(x->ds, x, r, i_block)), acc[r][c]);
+            acc[r][c] = lanes_fma_negated(minimum, broadcast_word(word_at(x->ds, x, r, 0)), acc[r][c]);
     }
 }
 
 ALWAYS_INLINE void quant_group(const span *s, lf_dtype dtype, int i_group, int rows, int cols)
 {
     const int inputs = packed_record_inputs(dtype), blocks = inputs / PACKED_BLOCK;
-    const quant_rows x = {(const uint8_t *)s->quant.q + s->x_at, (const uint8_t *)s->quant.d + s->x_at,
-                          (const uint8_t *)s->quant.ds + s->x_at, (const uint8_t *)s->quant.sum + s->x_at,
-                          s->x_stride};
+    const int begin = s->begin / inputs, end = (s->end + inputs - 1) / inputs;
+    quant_rows x = open_rows(s, (size_t)(begin * blocks));
     const uint8_t *const tiles = s->w + (size_t)(i_group * cols) * s->tile_bytes;
-    reader ahead = open_reader(s, i_group, cols);
+    reader ahead = open_reader(s, tiles, i_group, cols, begin, end, packed_record_bytes(dtype));
     patch_acc acc;
     load_acc(acc, s, i_group, rows, cols);
-    for (int i = s->begin / inputs; i < (s->end + inputs - 1) / inputs; i++) {
+    for (int i = begin; i < end; i++) {
         const uint8_t *records[COLS_MAX];
+        enter_record(&ahead, i);
         UNROLL (c, cols)
             records[c] = tiles + (size_t)c * s->tile_bytes + (size_t)i * packed_record_bytes(dtype);
         for (int b = 0; b < blocks; b++) {
             read_ahead(&ahead, s, (int)packed_record_bytes(dtype) / blocks, cols);
-            quant_block(acc, dtype, &x, (size_t)(i * blocks + b), records, b, rows, cols);
+            quant_block(acc, dtype, &x, records, b, rows, cols);
+            next_block(&x);
         }
     }
     store_acc(s, acc, i_group, rows, cols);
@@ -302,7 +351,7 @@ typedef void patch_fn(const span *s, int rows, int cols);
 
 static bool are_short(size_t tile_bytes, int n_tiles)
 {
-    return (size_t)n_tiles * tile_bytes <= SHORT_BYTES;
+    return (size_t)n_tiles * tile_bytes <= NEAR_BYTES;
 }
 
 static int cols_of_patch(const lf_packed *w, int n_tiles, int n_rows, patch_shape shape)
@@ -354,14 +403,17 @@ static int div_up(int a, int b)
     return (a + b - 1) / b;
 }
 
-/* The inputs of a span: all of them when one patch has all rows and no weight is used twice; otherwise equal parts. */
+/* The inputs of a span: all of them when one patch has all rows and no weight is used twice; otherwise equal parts. Two patches pass
+ * so quickly that the second-level cache could not give weights to each: where a span and the next can stay in the first, they do.
+ * Parts are equal because a span fetches as much of the next as it has itself. */
 static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
 {
     if (n_patches == 1) return w->n_in;
     const int chunk_records = PACKED_CHUNK / packed_record_inputs(w->dtype);
     const int chunk_bytes = (int)packed_record_bytes(w->dtype) * chunk_records * shape.cols;
-    const int n_chunks = div_up(w->n_in, PACKED_CHUNK),
+    const int n_chunks = div_up(w->n_in, PACKED_CHUNK), near = NEAR_BYTES / chunk_bytes,
               most = chunk_bytes < SPAN_BYTES ? SPAN_BYTES / chunk_bytes : 1;
+    if (n_patches == 2 && near > 0 && n_chunks % near == 0) return near * PACKED_CHUNK;
     return div_up(n_chunks, div_up(n_chunks, most)) * PACKED_CHUNK;
 }
 
@@ -370,21 +422,24 @@ static int inputs_of_span(const lf_packed *w, int n_patches, patch_shape shape)
 static int groups_of_span(const lf_packed *w, int n_tiles, int cols, int n_patches)
 {
     const int n = n_tiles / cols, group_bytes = cols * (int)w->tile_bytes;
-    const int most = group_bytes < SHORT_BYTES ? SHORT_BYTES / group_bytes : 1;
+    const int most = group_bytes < NEAR_BYTES ? NEAR_BYTES / group_bytes : 1;
     return n_patches == 1 || n < most ? n : most;
 }
 
-/* Where the reading ahead of a span begins, so that memory works while the processor computes. Several short tiles: the next ones,
- * since beyond the end of one lies another that is in use already. With several patches each fetches its share of the next span's
- * weights. */
-static const uint8_t *ahead_of(const span *s, const lf_packed *w, int n_patches, int cols)
+/* How many records ahead of their use weights are fetched, so that memory works while the processor computes. Not past the end of
+ * the tiles, beyond which another lies that is in use already; a jump to the next ones comes before that. With several patches each
+ * fetches its share of the next span's. */
+static int records_ahead(const lf_packed *w, int n_patches, int cols)
 {
-    const size_t record = packed_record_bytes(w->dtype), inputs = (size_t)packed_record_inputs(w->dtype);
-    const size_t begin = (size_t)s->begin / inputs * record, end = (size_t)s->end / inputs * record;
-    if (n_patches == 1 && cols > 1 && are_short(s->tile_bytes, cols))
-        return s->w + (size_t)cols * s->tile_bytes;
-    if (n_patches == 1) return s->w + AHEAD_BYTES / (size_t)cols;
-    return s->w + (s->end < s->n_in ? end : (size_t)(s->n_groups * cols) * s->tile_bytes + begin);
+    if (n_patches > 1 || (cols > 1 && are_short(w->tile_bytes, cols))) return w->n_in;
+    return AHEAD_BYTES / cols / (int)packed_record_bytes(w->dtype);
+}
+
+/* The weights of the first tile that follow a span, `after_tiles` if that is the last of its tiles. */
+static const uint8_t *after_span(const span *s, const lf_packed *w, const uint8_t *after_tiles)
+{
+    if (s->end == s->n_in) return after_tiles;
+    return s->w + (size_t)(s->end / packed_record_inputs(w->dtype)) * packed_record_bytes(w->dtype);
 }
 
 /* All rows over a span. */
@@ -400,8 +455,8 @@ static void span_rows(span *s, float *y, int n_rows, int n_patches, int cols, pa
 }
 
 static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,
-                           const uint8_t *x, size_t x_stride, int n_rows, patch_fn *patch_rows,
-                           patch_shape shape)
+                           const uint8_t *x, size_t x_stride, int n_rows, const uint8_t *next,
+                           patch_fn *patch_rows, patch_shape shape)
 {
     const int n_patches = div_up(n_rows, shape.rows);
     const int inputs = inputs_of_span(w, n_patches, shape);
@@ -416,12 +471,15 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
         const int cols = cols_of_patch(w, tile_end - t, n_rows, shape);
         s.w = w->data + (size_t)t * w->tile_bytes;
         s.n_groups = inputs < w->n_in ? 1 : groups_of_span(w, tile_end - t, cols, n_patches);
+        s.ahead = records_ahead(w, n_patches, cols);
+        s.groups_ahead = n_patches == 1 ? 1 : s.n_groups;
+        float *const tile_y = y + (size_t)t * LF_TILE_OUT;
+        t += s.n_groups * cols;
         for (s.begin = 0; s.begin < w->n_in; s.begin = s.end) {
             s.end = w->n_in - s.begin < inputs ? w->n_in : s.begin + inputs;
-            s.ahead = ahead_of(&s, w, n_patches, cols);
-            span_rows(&s, y + (size_t)t * LF_TILE_OUT, n_rows, n_patches, cols, patch_rows);
+            s.after = after_span(&s, w, t < tile_end || !next ? w->data + (size_t)t * w->tile_bytes : next);
+            span_rows(&s, tile_y, n_rows, n_patches, cols, patch_rows);
         }
-        t += s.n_groups * cols;
     }
 }
 
@@ -433,11 +491,11 @@ static void matmul_patches(float *y, size_t y_stride, const lf_packed *w, int ti
                        (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
     }                                                                                                        \
     static void matmul_##name(float *y, size_t y_stride, const lf_packed *w, int tile_begin, int tile_end,   \
-                              const void *x, size_t x_stride, int n_rows)                                    \
+                              const void *x, size_t x_stride, int n_rows, const void *next)                  \
     {                                                                                                        \
         const bool flushed = dtype == LF_DTYPE_BF16 && LANES_BF16_NEEDS_FLUSH;                               \
         const unsigned saved = flushed ? flush_subnormals() : 0;                                             \
-        matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, patch_##name,              \
+        matmul_patches(y, y_stride, w, tile_begin, tile_end, x, x_stride, n_rows, next, patch_##name,        \
                        (patch_shape){rows, cols, rows_of_few, cols_of_few, cols_of_long});                   \
         if (flushed) _mm_setcsr(saved);                                                                      \
     }

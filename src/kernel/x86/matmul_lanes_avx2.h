@@ -85,11 +85,11 @@ static inline int_lanes ints_add_u7(int_lanes sum, byte_lanes weights, byte_lane
     return (int_lanes){add_quads(sum.lo, weights.lo, x.lo), add_quads(sum.hi, weights.hi, x.hi)};
 }
 
-/* The product of weights stored with a bias of 128 and activations whose sum is sum_x: where it starts, and how it
- * goes on. Here the bias is taken off first, since weights up to 255 could saturate: w x = |w| (sign(w) x). */
-static inline int_lanes ints_start_biased(int32_t sum_x)
+/* The product of weights stored with a bias of 128 and activations: where it starts, and how it goes on. Here the bias is taken off
+ * first, since weights up to 255 could saturate: w x = |w| (sign(w) x). */
+static inline int_lanes ints_start_biased(const int32_t *start)
 {
-    (void)sum_x;
+    (void)start;
     return ints_set(0);
 }
 

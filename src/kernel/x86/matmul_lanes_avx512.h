@@ -67,11 +67,10 @@ static inline int_lanes ints_add_u7(int_lanes sum, byte_lanes weights, byte_lane
     return _mm512_dpbusd_epi32(sum, weights, x);
 }
 
-/* The product of weights stored with a bias of 128 and activations whose sum is sum_x: where it starts, and how it
- * goes on. */
-static inline int_lanes ints_start_biased(int32_t sum_x)
+/* The product of weights stored with a bias of 128 and activations: where it starts (from act.h's start), and how it goes on. */
+static inline int_lanes ints_start_biased(const int32_t *start)
 {
-    return _mm512_set1_epi32(-128 * sum_x);
+    return _mm512_set1_epi32(*start);
 }
 
 static inline int_lanes ints_add_biased(int_lanes sum, byte_lanes weights, byte_lanes x)

@@ -3,6 +3,7 @@
 #define LF_KERNEL_X86_SIMD_H
 
 #include <immintrin.h>
+#include <stddef.h>
 
 /* Under clang's undefined-behaviour sanitizer, whose checks in unrolled code take minutes to compile, these functions go
  * without; gcc's checks them. */
@@ -18,6 +19,13 @@
 #else
 #    define UNROLL(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
 #endif
+
+/* n, in a way that the compiler cannot look through: to it, this is another n each time. */
+ALWAYS_INLINE size_t opaque(size_t n)
+{
+    __asm__("" : "+r"(n));
+    return n;
+}
 
 /* Makes the processor take subnormals as zeros; returns the state to restore by _mm_setcsr. The compiler could move
  * arithmetic across this, but not a call: what must run flushed is in functions that are not inlined. */

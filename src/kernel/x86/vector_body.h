@@ -56,6 +56,7 @@ static void act_part_q8(void *dst, int n, const float *x, int first, int count)
             sum[0] = sum[1] = 0;
         }
         row.ds[b] = scale.d * (float)(sum[0] + sum[1]);
+        row.start[b] = -LF_ACT_Q8_BIAS * (sum[0] + sum[1]);
     }
     if (first + count == n) act_pad(LF_ACT_Q8, dst, n);
 }
