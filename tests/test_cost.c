@@ -18,7 +18,7 @@ static void test_between_and_past_the_points(void **state)
     const double expected[] = {0, 10, 12, 15, 18, 21, 24};
     for (int i = 0; i < 7; i++) assert_true(fabs(lf_cost_pass(&c, i) - expected[i]) < 1e-12);
     assert_true(fabs(lf_cost_attend(&c, 5) - 10) < 1e-12); /* one point: in proportion */
-    assert_true(fabs(lf_cost_of_candidate(&c, 2, 1, 100) - (3 + 200)) < 1e-9);
+    assert_true(fabs(lf_cost_of_candidates(&c, 2, 1, 100) - (3 + 200)) < 1e-9);
 }
 
 /* Tokens per second of the ways and g that the sequences have, from the definition. */

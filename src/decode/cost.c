@@ -107,6 +107,7 @@ done:
 
 void lf_cost_reset(lf_cost *c)
 {
+    memset(c->shift, 0, sizeof c->shift);
     c->target = c->candidates = c->draft = 1.0;
     c->draft_attend = 2.0; /* the tiles of a sparse view lie apart */
 }
@@ -130,7 +131,7 @@ static double interpolate(const double *points, int n, int x)
 
 double lf_cost_pass(const lf_cost *c, int rows)
 {
-    return rows <= 0 ? 0.0 : interpolate(c->pass, c->n_pass, rows);
+    return rows <= 0 ? 0.0 : interpolate(c->pass, c->n_pass, rows) + interpolate(c->shift, c->n_pass, rows);
 }
 
 double lf_cost_attend(const lf_cost *c, int rows)
@@ -138,32 +139,84 @@ double lf_cost_attend(const lf_cost *c, int rows)
     return rows <= 0 ? 0.0 : interpolate(c->attend, c->n_attend, rows);
 }
 
-double lf_cost_of_candidate(const lf_cost *c, int rows, int own, int len)
+double lf_cost_of_candidates(const lf_cost *c, int rows, int n, int len)
 {
-    return c->candidates * (lf_cost_pass(c, rows + 1) - lf_cost_pass(c, rows) +
-                            (lf_cost_attend(c, own + 1) - lf_cost_attend(c, own)) * len);
+    return c->candidates * (lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows) +
+                            (lf_cost_attend(c, 1 + n) - lf_cost_attend(c, 1)) * len);
 }
+
+/* ---- correcting ---- */
+
+static const double factor_least = 0.25, factor_most = 4.0;
+static const double remembering =
+    0.998; /* of what was seen of candidates, in each pass that shows nothing of it */
 
 static double clamp(double x, double least, double most)
 {
     return fmin(fmax(x, least), most);
 }
 
+/* How much more than expected a pass is taken to have needed. What else the machine does only ever adds: what took less than expected
+ * says more than what took longer, and what took twice as long says no more than that. */
+static double believed_error(double expected, double seconds)
+{
+    static const double weight_below = 0.3, weight_above = 0.1, surprise = 2.0;
+    return (seconds < expected ? weight_below : weight_above) *
+           (clamp(seconds, expected / surprise, expected * surprise) - expected);
+}
+
 void lf_cost_correct(double *factor, double expected, double *other_factor, double other_expected,
                      double seconds)
 {
-    static const double least = 0.25, most = 4.0;
-    /* What else the machine does only ever adds: what took less than expected says more than what took longer, and what took twice
-     * as long says no more than that. */
-    static const double weight_below = 0.3, weight_above = 0.1, surprise = 2.0;
     const double part = *factor * expected, other = *other_factor * other_expected, sum = part + other;
     if (!(sum > 0.0)) return;
     /* the smallest relative changes of both that explain the error, in part (Kaczmarz) */
-    const double weight = seconds < sum ? weight_below : weight_above;
-    const double error = weight * (clamp(seconds, sum / surprise, sum * surprise) - sum) /
-                         (part * part + other * other);
-    *factor = clamp(*factor * (1.0 + error * part), least, most);
-    *other_factor = clamp(*other_factor * (1.0 + error * other), least, most);
+    const double error = believed_error(sum, seconds) / (part * part + other * other);
+    *factor = clamp(*factor * (1.0 + error * part), factor_least, factor_most);
+    *other_factor = clamp(*other_factor * (1.0 + error * other), factor_least, factor_most);
+}
+
+/* Moves the point at 2^i rows, and those of more rows with it. No pass takes longer than one of more rows. */
+static void shift_points(lf_cost *c, int i, double seconds)
+{
+    const double from = c->pass[i] + c->shift[i], before = i > 0 ? c->pass[i - 1] + c->shift[i - 1] : 0.0;
+    const double to = clamp(from + seconds, fmax(factor_least * c->pass[i], before),
+                            fmax(factor_most * c->pass[i], before));
+    for (int j = i; j < c->n_pass; j++) c->shift[j] += to - from;
+}
+
+/* Lets what was seen of steps between points go, but for those to the points from i to last: they would not be tried again if it was an
+ * accident. */
+static void forget_steps(lf_cost *c, int i, int last)
+{
+    double before = c->shift[0];
+    for (int j = 1; j < c->n_pass; j++) {
+        const double step = c->shift[j] - before;
+        before = c->shift[j];
+        c->shift[j] = c->shift[j - 1] + (j >= i && j <= last ? 1.0 : remembering) * step;
+    }
+}
+
+static void correct_points(lf_cost *c, int rows, double expected, double seconds)
+{
+    const double part = fmin(lf_cost_pass(c, rows) / expected, 1.0),
+                 error = part * part * believed_error(expected, seconds);
+    int i = 0;
+    while (i < c->n_pass - 1 && rows >= 2 << i) i++;
+    const double above = i < c->n_pass - 1 ? (double)(rows - (1 << i)) / (1 << i) : 0.0;
+    const int last = above > 0.0 ? i + 1 : i;
+    shift_points(c, i, error * (1.0 - above));
+    shift_points(c, last, error * above);
+    forget_steps(c, i, last);
+}
+
+void lf_cost_correct_target(lf_cost *c, int rows, double plain, double more, double seconds)
+{
+    const double expected = c->target * plain + c->candidates * more;
+    if (!(expected > 0.0)) return;
+    correct_points(c, rows, expected, seconds);
+    lf_cost_correct(&c->target, plain, &c->candidates, more, seconds);
+    if (more == 0.0) c->candidates = 1.0 + remembering * (c->candidates - 1.0);
 }
 
 /* ---- planning ---- */

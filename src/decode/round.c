@@ -278,8 +278,8 @@ lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *st
     for (int i = 0; i < r->n_parts; i++) settle(r, &r->parts[i], step);
     /* a row costs its picks, too: in a small model with a large vocabulary they are a good part */
     if (corrects)
-        lf_cost_correct(&r->cost->target, e.plain, &r->cost->candidates, e.more,
-                        (double)(forwarded - proposed + r->judge_ns) * 1e-9);
+        lf_cost_correct_target(r->cost, r->n_rows, e.plain, e.more,
+                               (double)(forwarded - proposed + r->judge_ns) * 1e-9);
     step->propose_ns = proposed - start;
     step->forward_ns = forwarded - proposed;
     step->pick_ns = lf_clock_ns() - forwarded;
