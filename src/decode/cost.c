@@ -11,7 +11,9 @@ enum {
     BYTES = 192 << 20, /* of K and V that a pass reads: more than a cache holds, */
     DEPTH_MIN = 512,
     DEPTH_MAX = 8192, /* in so many positions */
-    SWEEPS = 4,
+    SWEEPS = 4,       /* at least, */
+    SWEEPS_MAX =
+        32, /* and more where they are short: a machine that does other work, too, has quiet moments */
     ROWS_MAX = 1 << (LF_COST_POINTS - 1)
 };
 
@@ -19,7 +21,7 @@ typedef struct measuring {
     lf_forward *forward;
     lf_kv_seq *seq;
     lf_row rows[ROWS_MAX];
-    int64_t end_ns;
+    int64_t end_ns, short_ns; /* when measuring has to end; when it takes no more sweeps than it needs */
 } measuring;
 
 /* The seconds of a pass over n rows behind the committed positions of the sequence. */
@@ -38,7 +40,7 @@ static double time_pass(measuring *m, int n)
 static int measure_points(measuring *m, double points[LF_COST_POINTS], int rows_max)
 {
     int n = 0;
-    for (int sweep = 0; sweep < SWEEPS; sweep++)
+    for (int sweep = 0; sweep < SWEEPS_MAX && (sweep < SWEEPS || lf_clock_ns() < m->short_ns); sweep++)
         for (int i = 0; i < LF_COST_POINTS && 1 << i <= rows_max; i++) {
             if (n > 0 && lf_clock_ns() > m->end_ns) break;
             const double seconds = time_pass(m, 1 << i);
@@ -47,6 +49,13 @@ static int measure_points(measuring *m, double points[LF_COST_POINTS], int rows_
         }
     for (int i = n - 2; i >= 0; i--) points[i] = fmin(points[i], points[i + 1]);
     return n;
+}
+
+static void give_time(measuring *m, double seconds)
+{
+    const int64_t now = lf_clock_ns();
+    m->end_ns = now + (int64_t)(seconds * 1e9);
+    m->short_ns = now + (int64_t)(seconds * 0.25e9);
 }
 
 /* Writes the slots of the first n positions: what was never written has no memory of its own, and would be read from the caches. */
@@ -90,10 +99,10 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
     LF_TRY(lf_kv_seq_reserve(m.seq, depth + rows, err));
     touch(m.seq, shape, depth + rows);
     (void)time_pass(&m, 1); /* wakes everything up */
-    m.end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9);
+    give_time(&m, seconds_max * 0.5);
     out->n_pass = measure_points(&m, out->pass, rows);
     lf_kv_seq_commit(m.seq, depth); /* whatever lies there: time does not depend on it */
-    m.end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9);
+    give_time(&m, seconds_max * 0.5);
     out->n_attend = measure_points(&m, out->attend, rows);
     for (int i = out->n_attend - 1; i >= 0; i--) {
         out->attend[i] = fmax(out->attend[i] - lf_cost_pass(out, 1 << i), 0.0) / depth;

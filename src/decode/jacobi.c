@@ -142,10 +142,8 @@ static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
     jacobi *p = (jacobi *)(void *)self;
     state *s = seq->proposer_state;
     const lf_guesses *g = &s->guesses;
-    if (seq->n_candidates > 0)
-        lf_window_judge(&p->windows, &s->window, seq->n_candidates,
-                        v->n_accepted < v->n_emitted ? v->n_accepted : v->n_emitted);
-    lf_window_earn(&p->windows, v->n_emitted);
+    lf_window_observe(&p->windows, &s->window, seq->n_candidates,
+                      v->n_accepted < v->n_emitted ? v->n_accepted : v->n_emitted, v->n_emitted);
     count(seq, s, v);
     /* `at` is where a position stood in the old window; its age is read before it is overwritten, since i < at */
     for (int i = 0, at = v->n_accepted + 1; at < v->n_picks; i++, at++)

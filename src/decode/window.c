@@ -101,13 +101,12 @@ static void end_try(lf_windows *w)
     t->seq = NULL;
 }
 
-/* What a size may settle: of one beyond those that were seen it is hoped that each guess more brings half as much as the last ones. */
+/* What a size may settle: of one beyond those that were seen it is hoped that each guess more brings half of what others do. */
 static double hope(const double settles[LF_WINDOW_SIZES], int n_known, int k)
 {
     if (k < n_known || n_known == 0) return settles[k];
-    const int last = n_known - 1, before = last > 0 ? sizes[last - 1] : 0;
-    const double slope = (settles[last] - (last > 0 ? settles[last - 1] : 0.0)) / (sizes[last] - before);
-    return settles[last] + 0.5 * slope * (sizes[k] - sizes[last]);
+    const int last = sizes[n_known - 1];
+    return settles[k] * (1.0 + 0.5 * (sizes[k] - last) / last);
 }
 
 /* Begins a try if one is due, and promises something or can be paid. */
@@ -164,20 +163,30 @@ static bool judge_try(lf_windows *w, int n_right)
     return counts;
 }
 
-void lf_window_judge(lf_windows *w, lf_window_seq *s, int n, int n_right)
+static void judge(lf_windows *w, lf_window_seq *s, int n, int n_right)
 {
-    lf_window_count *c = &w->counts[size_of(n)];
+    const int k = size_of(n);
+    lf_window_count *c = &w->counts[k];
+    s->n_passes++;
     if (w->trying.seq == s && n == sizes[w->trying.size] && !judge_try(w, n_right)) return;
     c->settled = c->settled * fading_all + n_right;
     c->passes = c->passes * fading_all + 1.0;
+    if (s->n_passes < n_settling(sizes[k])) return; /* the beginning says nothing of the sequence */
     s->settled = s->settled * fading_own + n_right;
     s->expected = s->expected * fading_own + c->settled / c->passes;
 }
 
-void lf_window_earn(lf_windows *w, int n_tokens)
+void lf_window_observe(lf_windows *w, lf_window_seq *s, int n, int n_right, int n_tokens)
 {
-    static const double most = 32.0;
+    static const double most = 32.0, fading = 0.99; /* of what was long ago */
     w->budget = fmin(w->budget + share * n_tokens, most);
+    if (n > 0) {
+        judge(w, s, n, n_right);
+    } else {
+        s->n_passes = 0;
+        s->settled *= fading;
+        s->expected *= fading;
+    }
 }
 
 void lf_window_leave(lf_windows *w, const lf_window_seq *s)

@@ -32,6 +32,7 @@ typedef struct lf_window_count {
 /* Of a sequence; zeroed at first. */
 typedef struct lf_window_seq {
     double settled, expected; /* by its windows, older ones fading */
+    int n_passes;             /* with windows, in a row */
     /* of the round, for its plan: what each guess more adds to what a pass settles, as in lf_cost_way */
     int n_gains;
     double gains[LF_WINDOW_MAX]; /* (n_gains) */
@@ -69,11 +70,9 @@ void lf_window_expect(lf_window_seq *s, const lf_windows *w, int g_max);
 /* The size of a window that the sequence should have instead of what is planned, so that it is known; 0: none. */
 int lf_window_try_size(lf_windows *w, const lf_window_seq *s, const lf_window_deal *deal);
 
-/* Takes in a pass of the sequence over a window of n guesses, of which n_right were accepted. */
-void lf_window_judge(lf_windows *w, lf_window_seq *s, int n, int n_right);
-
-/* Takes in that tokens came, by whatever way. */
-void lf_window_earn(lf_windows *w, int n_tokens);
+/* Takes in a pass of the sequence that gave n_tokens: over a window of n guesses, of which n_right were accepted, or with n = 0 over
+ * other candidates or none. */
+void lf_window_observe(lf_windows *w, lf_window_seq *s, int n, int n_right, int n_tokens);
 
 /* The sequence is gone. */
 void lf_window_leave(lf_windows *w, const lf_window_seq *s);
