@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "train/checkpoint.h"
 #include "train/data_hash.h"
+#include "train/distill.h"
 #include "train/distill_data.h"
 #include "train/distill_measure.h"
 

@@ -150,8 +150,8 @@ double lf_cost_attend(const lf_cost *c, int rows)
 
 double lf_cost_of_candidates(const lf_cost *c, int rows, int n, int len)
 {
-    return c->candidates * (lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows) +
-                            (lf_cost_attend(c, 1 + n) - lf_cost_attend(c, 1)) * len);
+    return lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows) +
+           c->candidates * (lf_cost_attend(c, 1 + n) - lf_cost_attend(c, 1)) * len;
 }
 
 /* ---- correcting ---- */
@@ -174,6 +174,11 @@ static double believed_error(double expected, double seconds)
            (clamp(seconds, expected / surprise, expected * surprise) - expected);
 }
 
+static void scale(double *factor, double by)
+{
+    *factor = clamp(*factor * by, factor_least, factor_most);
+}
+
 void lf_cost_correct(double *factor, double expected, double *other_factor, double other_expected,
                      double seconds)
 {
@@ -181,16 +186,16 @@ void lf_cost_correct(double *factor, double expected, double *other_factor, doub
     if (!(sum > 0.0)) return;
     /* the smallest relative changes of both that explain the error, in part (Kaczmarz) */
     const double error = believed_error(sum, seconds) / (part * part + other * other);
-    *factor = clamp(*factor * (1.0 + error * part), factor_least, factor_most);
-    *other_factor = clamp(*other_factor * (1.0 + error * other), factor_least, factor_most);
+    scale(factor, 1.0 + error * part);
+    scale(other_factor, 1.0 + error * other);
 }
 
 /* Moves the point at 2^i rows, and those of more rows with it. No pass takes longer than one of more rows. */
 static void shift_points(lf_cost *c, int i, double seconds)
 {
-    const double from = c->pass[i] + c->shift[i], before = i > 0 ? c->pass[i - 1] + c->shift[i - 1] : 0.0;
-    const double to = clamp(from + seconds, fmax(factor_least * c->pass[i], before),
-                            fmax(factor_most * c->pass[i], before));
+    const double from = c->pass[i] + c->shift[i],
+                 least = i > 0 ? c->pass[i - 1] + c->shift[i - 1] : factor_least * c->pass[0],
+                 to = clamp(from + seconds, least, fmax(factor_most * c->pass[i], least));
     for (int j = i; j < c->n_pass; j++) c->shift[j] += to - from;
 }
 
@@ -206,25 +211,27 @@ static void forget_steps(lf_cost *c, int i, int last)
     }
 }
 
-static void correct_points(lf_cost *c, int rows, double expected, double seconds)
+/* Moves the points about a number of rows, so that the pass takes so much longer. */
+static void shift_pass(lf_cost *c, int rows, double seconds)
 {
-    const double part = fmin(lf_cost_pass(c, rows) / expected, 1.0),
-                 error = part * part * believed_error(expected, seconds);
     int i = 0;
     while (i < c->n_pass - 1 && rows >= 2 << i) i++;
     const double above = i < c->n_pass - 1 ? (double)(rows - (1 << i)) / (1 << i) : 0.0;
     const int last = above > 0.0 ? i + 1 : i;
-    shift_points(c, i, error * (1.0 - above));
-    shift_points(c, last, error * above);
+    shift_points(c, i, seconds * (1.0 - above));
+    shift_points(c, last, seconds * above);
     forget_steps(c, i, last);
 }
 
-void lf_cost_correct_target(lf_cost *c, int rows, double plain, double more, double seconds)
+void lf_cost_correct_target(lf_cost *c, int rows, double attend, double more, double seconds)
 {
-    const double expected = c->target * plain + c->candidates * more;
-    if (!(expected > 0.0)) return;
-    correct_points(c, rows, expected, seconds);
-    lf_cost_correct(&c->target, plain, &c->candidates, more, seconds);
+    const double pass = lf_cost_pass(c, rows), plain = c->target * attend, added = c->candidates * more,
+                 sum = pass + plain + added;
+    if (!(sum > 0.0)) return;
+    const double error = believed_error(sum, seconds) / (pass * pass + plain * plain + added * added);
+    shift_pass(c, rows, error * pass * pass);
+    scale(&c->target, 1.0 + error * plain);
+    scale(&c->candidates, 1.0 + error * added);
     if (more == 0.0) c->candidates = 1.0 + remembering * (c->candidates - 1.0);
 }
 
@@ -258,7 +265,7 @@ static void set_prices(plan *p)
     p->draft_idle = by->draft * fmax(2 * lf_cost_pass(by, 1) - lf_cost_pass(by, 2), 0.0);
     for (int i = 0; i < p->n_places; i++) {
         const int n = p->n_verifying[i], n_drafting = p->n_drafting[i];
-        p->row[i] = c->candidates * (lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows)) / n;
+        p->row[i] = (lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows)) / n;
         p->attend[i] = c->candidates * (lf_cost_attend(c, i + 2) - lf_cost_attend(c, i + 1));
         p->draft_row[i] = (by->draft * lf_cost_pass(by, n_drafting) - p->draft_idle) / n_drafting;
         rows += n;
@@ -435,7 +442,7 @@ double lf_cost_of_step(const lf_cost *c, const lf_cost_seq *seqs, int n, int oth
 {
     double positions = 0.0;
     for (int i = 0; i < n; i++) positions += seqs[i].len;
-    return c->target * (lf_cost_pass(c, n + other_rows) + lf_cost_attend(c, 1) * positions);
+    return lf_cost_pass(c, n + other_rows) + c->target * lf_cost_attend(c, 1) * positions;
 }
 
 /* Tokens per second of what the sequences have. */
@@ -452,7 +459,7 @@ static double rate_of(const plan *p)
         rows += s->g;
         attend += (lf_cost_attend(c, 1 + s->g) - lf_cost_attend(c, 1)) * s->len;
     }
-    return tokens / (p->step + c->candidates * (lf_cost_pass(c, rows) - lf_cost_pass(c, p->rows) + attend) +
+    return tokens / (p->step + lf_cost_pass(c, rows) - lf_cost_pass(c, p->rows) + c->candidates * attend +
                      lf_cost_of_draft(p->by, p->seqs, p->n));
 }
 

@@ -5,10 +5,10 @@
  *
  *   seconds = pass(rows) + sum over sequences of attend(its rows) * positions it sees
  *
- * Both functions are measured at start-up, in a second or two, and corrected by what passes really take. Factors correct two parts, since
- * what a pass takes anyway and what candidates add to it are slowed down by different things: attention of one row waits for
- * memory, that of several computes. They cannot put right where the first few rows were measured to be free, or dear, by mistake, on
- * which it depends whether small models should guess at all; so the points of pass(rows) move, too. */
+ * Both functions are measured at start-up, in a second or two, and corrected by what passes really take. The points of pass(rows)
+ * move: on what the first few rows cost it depends whether a small model should guess at all. Attention has factors, in two parts,
+ * since what a step takes anyway and what candidates add to it are slowed down by different things: attention of one row waits for
+ * memory, that of several computes. */
 #ifndef LF_DECODE_COST_H
 #define LF_DECODE_COST_H
 
@@ -22,10 +22,9 @@ typedef struct lf_cost {
     int n_pass, n_attend;          /* points measured, at least 1 */
     double pass[LF_COST_POINTS];   /* seconds of 2^i rows that see nothing but each other */
     double attend[LF_COST_POINTS]; /* seconds for each position that 2^i rows of one sequence see */
-    double shift
-        [LF_COST_POINTS]; /* seconds that passes of 2^i rows were seen to take beyond `pass`: part of what lf_cost_pass says */
+    double shift[LF_COST_POINTS];  /* seconds more that they were seen to take */
     /* How much longer it really takes; supposed at first. */
-    double target, candidates; /* target passes: with one row of each sequence; what candidates add to that */
+    double target, candidates; /* attention of target passes: with one row of each sequence; what candidates add */
     double draft, draft_attend; /* draft passes: the weights' part; attention */
 } lf_cost;
 
@@ -95,10 +94,10 @@ double lf_cost_of_jacobi_draft(const lf_cost *by, const lf_cost_seq *seqs, int n
 /* What verifying n candidates of a sequence costs in seconds, in a pass that has `rows` rows without them. */
 double lf_cost_of_candidates(const lf_cost *c, int rows, int n, int len);
 
-/* Takes in what a target pass over so many rows took, for which without the factors `plain` seconds were predicted with one row of each
- * sequence, and `more` for candidates. Both factors and the points near so many rows move; what this pass does not show of candidates
- * drifts back to what was measured. */
-void lf_cost_correct_target(lf_cost *c, int rows, double plain, double more, double seconds);
+/* Takes in what a target pass over so many rows took, of whose attention without the factors `attend` seconds were predicted with one row
+ * of each sequence, and `more` for candidates: what made up more of the prediction takes more of the blame. What this pass does not
+ * show of candidates drifts back to what was measured. */
+void lf_cost_correct_target(lf_cost *c, int rows, double attend, double more, double seconds);
 
 /* Takes in what a pass took, of whose two parts so many seconds were predicted without correction: the part that made up more of
  * the prediction takes more of the blame. */
