@@ -401,7 +401,7 @@ static void test_noise_of_a_measurement(void **state)
     lf_trajectory list[N];
     lf_distill_measured all, one[N];
     lf_distill_measure m = {
-        .model_path = in_shared("target/model.gguf"), .list = list, .n = N, .n_ctx = 256, .n_threads = 1};
+        .model_path = in_shared("target/model.gguf"), .list = list, .n = N, .n_ctx = 128, .n_threads = 1};
     assert_ok(lf_trajectory_file_open(&f, in_shared("target.traj"), &err), &err);
     for (int i = 0; i < N; i++) list[i] = lf_trajectory_file_get(&f, i);
     assert_ok(lf_distill_measure_run(&all, &m, &err), &err);
@@ -670,7 +670,7 @@ static void test_hostile_memory(void **state)
     const float bad[] = {1e30f, -5.0f, (float)0x7fffffff};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         lf_data_hash body = {0}, head = {0};
-        memcpy(data + size - 40, &bad[i], sizeof bad[i]); /* 9 floats and 4 bytes of padding are the last */
+        memcpy(data + size - 48, &bad[i], sizeof bad[i]); /* 11 floats and 4 bytes of padding are the last */
         lf_data_hash_add(&body, data + LF_CHECKPOINT_HEADER, size - LF_CHECKPOINT_HEADER);
         const uint64_t body_hash = lf_data_hash_value(&body);
         memcpy(data + 24, &body_hash, sizeof body_hash);

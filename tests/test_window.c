@@ -216,7 +216,7 @@ static void test_guesses_that_take_passes(void **state)
                 const best_window best = find_best(&w, 4000);
                 const double early = find_rate(w, 0, 4000), late = find_rate(w, 4000, 8000);
                 const bool pays = best.rate > 1.03e3; /* what is less is not taken */
-                if (early < (pays ? 0.65 * best.rate : 0.98e3) || (pays && late < 0.85 * best.rate))
+                if (early < (pays ? 0.6 * best.rate : 0.98e3) || (pays && late < 0.85 * best.rate))
                     fail_msg(
                         "machine %zu, luck %g after %d passes: found %.3f, then %.3f of what a window of %d gives",
                         i, lucks[k], passes, early / best.rate, late / best.rate, best.size);
@@ -246,19 +246,21 @@ static double rows_per_pass(decoder *d, world *w, int n_passes)
     return (double)(d->n_rows - before) / n_passes;
 }
 
-/* A target whose luck leaves it is soon decoded plainly, and noticed when its luck is back. */
+/* A target whose luck leaves it is soon decoded plainly, and noticed when its luck is back, once the budget has paid for a try that is large
+ * enough. */
 static void test_luck_may_change(void **state)
 {
     (void)state;
     world w = {.luck = 0.8, .cost = machine(0.2), .rng = 4};
     decoder d;
     open_decoder(&d, &w);
+    (void)rows_per_pass(&d, &w, 100);
     assert_true(rows_per_pass(&d, &w, 100) > 3);
     w.luck = 0.0;
     (void)rows_per_pass(&d, &w, 100);
     assert_true(rows_per_pass(&d, &w, 400) < 1.1);
     w.luck = 0.8;
-    (void)rows_per_pass(&d, &w, 400);
+    (void)rows_per_pass(&d, &w, 1000);
     assert_true(rows_per_pass(&d, &w, 50) > 3);
     close_decoder(&d);
 }

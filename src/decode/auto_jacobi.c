@@ -33,8 +33,8 @@ void lf_auto_jacobi_observe(lf_windows *w, lf_window_seq *s, lf_seq *seq, const 
 {
     lf_guesses *g = seq->guesses;
     const int n_behind = v->n_picks - v->n_accepted - 1; /* picks behind the first wrong candidate */
-    lf_window_observe(w, s, proposed ? seq->n_candidates : 0,
-                      v->n_accepted < v->n_emitted ? v->n_accepted : v->n_emitted, v->n_emitted);
+    const int n_right = v->n_accepted < v->n_emitted ? v->n_accepted : v->n_emitted;
+    lf_window_observe(w, s, proposed ? seq->n_candidates : 0, proposed ? n_right : 0, v->n_emitted);
     if (n_behind > 0)
         lf_guesses_keep(g, v->picks + v->n_accepted + 1, n_behind);
     else if (drafted)

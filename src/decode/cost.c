@@ -158,7 +158,7 @@ double lf_cost_of_candidates(const lf_cost *c, int rows, int n, int len)
 
 static const double factor_least = 0.25, factor_most = 4.0;
 static const double remembering =
-    0.998; /* of what was seen of candidates, in each pass that shows nothing of it */
+    0.9995; /* of what was seen of candidates, in each pass that shows nothing of it */
 
 static double clamp(double x, double least, double most)
 {
@@ -225,11 +225,12 @@ static void shift_pass(lf_cost *c, int rows, double seconds)
 
 void lf_cost_correct_target(lf_cost *c, int rows, double attend, double more, double seconds)
 {
+    static const double gently = 0.3; /* choices between a few rows hang on small differences */
     const double pass = lf_cost_pass(c, rows), plain = c->target * attend, added = c->candidates * more,
                  sum = pass + plain + added;
     if (!(sum > 0.0)) return;
     const double error = believed_error(sum, seconds) / (pass * pass + plain * plain + added * added);
-    shift_pass(c, rows, error * pass * pass);
+    shift_pass(c, rows, gently * error * pass * pass);
     scale(&c->target, 1.0 + error * plain);
     scale(&c->candidates, 1.0 + error * added);
     if (more == 0.0) c->candidates = 1.0 + remembering * (c->candidates - 1.0);

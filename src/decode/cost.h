@@ -24,7 +24,8 @@ typedef struct lf_cost {
     double attend[LF_COST_POINTS]; /* seconds for each position that 2^i rows of one sequence see */
     double shift[LF_COST_POINTS];  /* seconds more that they were seen to take */
     /* How much longer it really takes; supposed at first. */
-    double target, candidates; /* attention of target passes: with one row of each sequence; what candidates add */
+    double target,
+        candidates; /* attention of target passes: with one row of each sequence; what candidates add */
     double draft, draft_attend; /* draft passes: the weights' part; attention */
 } lf_cost;
 

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-static const int sizes[LF_WINDOW_SIZES] = {1, 2, 3, 5, 7, 11, 15, 23, LF_WINDOW_MAX};
+static const int sizes[LF_WINDOW_SIZES] = {1, 3, 5, 7, 11, 15, 23, LF_WINDOW_MAX};
 
 static const double fading_own = 0.97, fading_all = 0.99; /* with each pass */
 static const double own_weight = 4.0;                     /* of what is expected of a sequence: tokens */
@@ -64,7 +64,7 @@ static const double share = 0.01; /* of all tokens, for tries, */
 static const double allowance =
     2.0; /* and tokens for them at first, so that the first request has a use for windows */
 /* A row costs so many tokens at least: some machines are measured to give rows away, and do not. */
-static const double least_of_row = 0.05;
+static const double least_of_row = 0.055;
 
 /* Passes until a window of a size is full of guesses that were refined, the first one that counts included. */
 static int n_settling(int size)

@@ -22,7 +22,7 @@
 #include "decode/seq.h"
 
 /* Guesses of a window whose size nobody asked for, at most; and sizes that are told apart. */
-enum { LF_WINDOW_MAX = 31, LF_WINDOW_SIZES = 9 };
+enum { LF_WINDOW_MAX = 31, LF_WINDOW_SIZES = 8 };
 
 /* What passes of a size settled, older ones fading. */
 typedef struct lf_window_count {
