@@ -255,10 +255,10 @@ static void test_luck_may_change(void **state)
     decoder d;
     open_decoder(&d, &w);
     (void)rows_per_pass(&d, &w, 100);
-    assert_true(rows_per_pass(&d, &w, 100) > 3);
+    assert_true(rows_per_pass(&d, &w, 100) > 1.8);
     w.luck = 0.0;
     (void)rows_per_pass(&d, &w, 100);
-    assert_true(rows_per_pass(&d, &w, 400) < 1.1);
+    assert_true(rows_per_pass(&d, &w, 400) < 1.15); /* tries spend what was saved */
     w.luck = 0.8;
     (void)rows_per_pass(&d, &w, 1000);
     assert_true(rows_per_pass(&d, &w, 50) > 3);
