@@ -3,18 +3,21 @@
  * A guess is seldom right at once. It becomes right by passes that refine it while it moves towards the front, so what a large window
  * brings does not follow from a small one, and not at all from a pass or two. So a few sizes are known by what their passes settled,
  * accepted guesses a pass, over all sequences, older passes fading; what lies between known sizes is on the line, and larger
- * ones bring no more than the largest known. A sequence has a factor against that, as with other candidates (decode/odds.h). How many
- * guesses a window should have is then a matter of what rows cost (lf_cost_plan).
+ * ones bring no more than the largest known. Two guesses are no size: three rows cost what four do with the kernels here. A sequence
+ * has a factor against that, as with other candidates (decode/odds.h). How many guesses a window should have is then a matter of what
+ * rows cost (lf_cost_plan).
  *
  * Sizes that are not chosen are tried: a sequence keeps to one for a stretch of passes.
  *
- *   pass   1  2  ...  g/2 + 1 | g/2 + 2  ...  2 g + 2
+ *   pass   1  2  ...  g/2 + 1 | g/2 + 2  ...  2 g + 8
  *          the window fills   | its passes count
  *
  * What a try brings less than what was planned instead, in tokens, is paid from a budget, a hundredth of the tokens that come, so an
- * ordinary model, which settles hardly any guess, loses no more than that. A size whose turn it is has lost least. Small sizes, whose
- * failure is cheap, have more turns so; none is left out, unless not even a window that is right all through would pay, or one failure
- * would be felt. A try that loses more than was expected ends. */
+ * ordinary model, which settles hardly any guess, loses no more than that. Whose turn it is goes by the roots of what tries of a size
+ * have cost: small sizes, whose failure is cheap, have more turns, but not all. A size beyond those that were seen may bring half of what
+ * its smaller ones do for each guess more, and if that promises more than what is planned it is tried at once. A size that would not
+ * pay if it were right all through, or one failure of which would be felt, is not tried, and a try that loses more than was expected
+ * ends. */
 #ifndef LF_DECODE_WINDOW_H
 #define LF_DECODE_WINDOW_H
 
