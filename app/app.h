@@ -10,7 +10,11 @@
 #include <signal.h>
 #include <stdio.h>
 
-enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
+enum {
+    EXIT_FAIL = 1,
+    EXIT_USAGE = 2,
+    EXIT_EARLY = 3, /* training that ended before its last step */
+};
 
 /* A subcommand gets its arguments with argv[0] = "lookfar NAME" and returns the exit status. */
 typedef int app_command_fn(int argc, char **argv);

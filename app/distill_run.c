@@ -201,5 +201,5 @@ int app_distill_run(int argc, char **argv)
     if (status == LF_OK) return 0;
     if (status != LF_ECANCELED) return app_fail(&err);
     (void)fprintf(stderr, "%s\nThe same command goes on.\n", err.text);
-    return 0;
+    return EXIT_EARLY;
 }

@@ -196,6 +196,7 @@ int app_distill_train(int argc, char **argv)
         const lf_status status = lf_distill_train(&o.params, &err);
         code = app_train_end(&o.run, status, &err, "distill train");
         if (status == LF_OK && !o.run.quiet) app_distill_report(&result);
+        if (status == LF_OK && result.collapsed) code = EXIT_EARLY;
     }
     app_train_free_options(&o.run);
     free(all);

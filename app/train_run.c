@@ -347,5 +347,5 @@ int app_train_end(const app_train_run *r, lf_status status, const lf_error *err,
     if (status != LF_ECANCELED || !r->has_checkpoint) return app_fail(err);
     (void)fprintf(stderr, "%s\nGo on with: lookfar %s -o %s --resume\n", err->text, command,
                   r->params->out_dir);
-    return 0;
+    return EXIT_EARLY;
 }

@@ -741,9 +741,9 @@ typedef struct lf_distill_train_params {
 
 void lf_distill_train_params_init(lf_distill_train_params *params);
 
-/* Trains a model on trajectories (lf_distill_collect makes them). train.out_dir/model.gguf is at any time the best model so far: the
- * one with the most tokens per pass whose loss and repetition stayed within the bounds, at first the model itself; without held-out
- * trajectories, the last one. Interrupted and resumed as lf_train is, to the same bits. Errors as those of lf_train. */
+/* Trains a model on trajectories (lf_distill_collect makes them). train.out_dir/model.gguf is at any time the best model so far: of those
+ * whose tokens per pass are the most, within what so few prompts can tell, the one with the least validation loss, if loss and repetition
+ * stayed within the bounds; at first the model itself; without held-out trajectories, the last one. Interrupted and resumed as lf_train is, to the same bits. Errors as those of lf_train. */
 lf_status lf_distill_train(const lf_distill_train_params *params, lf_error *err);
 
 #if defined(__GNUC__)

@@ -1,6 +1,6 @@
 # What the recipes share. LOOKFAR_DATA is the folder of raw data, LOOKFAR the command, PYTHON a Python with sentencepiece,
 # RUNS where everything is written.
-set -eu
+set -eu # a run that was stopped exits with 3, and what comes next needs it whole
 cd "$(dirname "$0")/.."
 LOOKFAR_DATA=${LOOKFAR_DATA:-../shared/data}
 LOOKFAR=${LOOKFAR:-build/lookfar}
@@ -20,6 +20,4 @@ train() {
     else
         "$LOOKFAR" train -o "$folder" "$@"
     fi
-    # A run that was stopped has no model, and what comes next needs one.
-    [ -f "$folder/model.gguf" ] || exit 1
 }

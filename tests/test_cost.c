@@ -18,13 +18,13 @@ static void test_between_and_past_the_points(void **state)
     const double expected[] = {0, 10, 12, 15, 18, 21, 24};
     for (int i = 0; i < 7; i++) assert_true(fabs(lf_cost_pass(&c, i) - expected[i]) < 1e-12);
     assert_true(fabs(lf_cost_attend(&c, 5) - 10) < 1e-12); /* one point: in proportion */
-    assert_true(fabs(lf_cost_of_candidate(&c, 2, 1, 100) - (3 + 200)) < 1e-9);
+    assert_true(fabs(lf_cost_of_candidates(&c, 2, 1, 100) - (3 + 200)) < 1e-9);
 }
 
 /* Tokens per second of the ways and g that the sequences have, from the definition. */
 static double rate_of(const lf_cost *c, const lf_cost *by, const lf_cost_seq *seqs, int n, int other_rows)
 {
-    double tokens = 0, seconds = c->target * lf_cost_pass(c, n + other_rows);
+    double tokens = 0, seconds = lf_cost_pass(c, n + other_rows);
     int rows = n + other_rows, n_drafting[LF_DRAFT_MAX] = {0};
     for (int i = 0; i < n; i++) {
         const lf_cost_seq *s = &seqs[i];
@@ -39,7 +39,7 @@ static double rate_of(const lf_cost *c, const lf_cost *by, const lf_cost_seq *se
         seconds += by->draft_attend * lf_cost_attend(by, 1) * w->draft_len * s->g;
         for (int place = 0; place < s->g; place++) n_drafting[place]++;
     }
-    seconds += c->candidates * (lf_cost_pass(c, rows) - lf_cost_pass(c, n + other_rows));
+    seconds += lf_cost_pass(c, rows) - lf_cost_pass(c, n + other_rows);
     for (int place = 0; place < LF_DRAFT_MAX; place++)
         seconds += by->draft * lf_cost_pass(by, n_drafting[place]);
     return tokens / seconds;
@@ -194,6 +194,43 @@ static void test_corrections_follow_and_stay_sane(void **state)
     assert_true(factor >= 0.25 && factor <= 4.0 && other >= 0.25 && other <= 4.0);
 }
 
+/* Passes of a machine that really takes `pass`, over 1, 2, 4 and 8 rows in turns, or, sometimes, disturbed. */
+static void correct_by(lf_cost *c, const double *pass, int n_passes, double disturbed)
+{
+    for (int i = 0; i < n_passes; i++) {
+        const int rows = 1 << i % 4;
+        lf_cost_correct_target(c, rows, 0.0, 0.0, i % 50 == 7 ? disturbed : pass[i % 4]);
+    }
+}
+
+/* A start-up measurement by which rows are free, or dear, by mistake is put right by what passes take; no pass comes to cost more than
+ * one of more rows, whatever disturbs it; and what is not seen any more drifts back. */
+static void test_points_move(void **state)
+{
+    (void)state;
+    static const double truths[][4] = {{1.0, 1.1, 1.35, 2.2}, {1.0, 1.01, 1.02, 1.05}, {1.0, 2.0, 4.0, 8.0}};
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 3; k++) {
+            lf_cost c = {.n_pass = 5, .n_attend = 1};
+            for (int j = 0; j < 5; j++) c.pass[j] = k == 0 ? 2.2 : k == 1 ? 1.0 + 0.5 * j : (1 << j) * 0.8;
+            lf_cost_reset(&c);
+            correct_by(&c, truths[i], 2000, truths[i][0]);
+            for (int j = 0; j < 4; j++)
+                if (fabs(lf_cost_pass(&c, 1 << j) / truths[i][j] - 1.0) > 0.12)
+                    fail_msg("truth %d, measured %d: found %g for %d rows, expected %g", i, k,
+                             lf_cost_pass(&c, 1 << j), 1 << j, truths[i][j]);
+            correct_by(&c, truths[i], 300, 1e9);
+            for (int rows = 1; rows < 40; rows++)
+                assert_true(lf_cost_pass(&c, rows) <= lf_cost_pass(&c, rows + 1) + 1e-12);
+        }
+    lf_cost c = {.n_pass = 4, .n_attend = 1, .pass = {1.0, 1.1, 1.2, 1.4}};
+    lf_cost_reset(&c);
+    for (int i = 0; i < 20; i++) lf_cost_correct_target(&c, 8, 0.0, 0.0, 1e9);
+    assert_true(lf_cost_pass(&c, 8) > 2.0);
+    for (int i = 0; i < 20000; i++) lf_cost_correct_target(&c, 1, 0.0, 0.0, 1.0);
+    assert_true(fabs(lf_cost_pass(&c, 1) - 1.0) < 0.01 && fabs(lf_cost_pass(&c, 8) - 1.4) < 0.1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -201,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_plans_are_nearly_the_best),
         cmocka_unit_test(test_iterations_pay_where_rows_are_cheap),
         cmocka_unit_test(test_corrections_follow_and_stay_sane),
+        cmocka_unit_test(test_points_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "train/checkpoint.h"
 #include "train/data_hash.h"
+#include "train/distill.h"
 #include "train/distill_data.h"
 #include "train/distill_measure.h"
 
@@ -390,6 +391,54 @@ static void test_best_is_kept(void **state)
     expect_same_file(in_temp("a/run/model.gguf"), in_temp("b/run/model.gguf"));
 }
 
+/* The noise of a measurement is the standard error of its ratio, by what each of its prompts says. */
+static void test_noise_of_a_measurement(void **state)
+{
+    (void)state;
+    enum { N = 5 };
+    lf_error err;
+    lf_trajectory_file f;
+    lf_trajectory list[N];
+    lf_distill_measured all, one[N];
+    lf_distill_measure m = {
+        .model_path = in_shared("target/model.gguf"), .list = list, .n = N, .n_ctx = 128, .n_threads = 1};
+    assert_ok(lf_trajectory_file_open(&f, in_shared("target.traj"), &err), &err);
+    for (int i = 0; i < N; i++) list[i] = lf_trajectory_file_get(&f, i);
+    assert_ok(lf_distill_measure_run(&all, &m, &err), &err);
+    const double ratio = (double)all.n_tokens / (double)all.n_passes;
+    double squares = 0.0;
+    m.n = 1;
+    for (int i = 0; i < N; i++, m.list++) {
+        assert_ok(lf_distill_measure_run(&one[i], &m, &err), &err);
+        assert_true(one[i].noise == 0.0);
+        squares += pow((double)one[i].n_tokens - ratio * (double)one[i].n_passes, 2.0);
+    }
+    assert_true(all.noise > 0.0);
+    assert_true(fabs(all.noise - sqrt(squares * N / (N - 1)) / (double)all.n_passes) < 1e-9);
+    lf_trajectory_file_close(&f);
+}
+
+/* What is kept of judgements that some prompts made, tokens per pass with their noise, and losses: the numbers of a real run. */
+static void test_noise_does_not_choose(void **state)
+{
+    (void)state;
+    static const struct {
+        float speed, noise, loss;
+        bool keeps;
+    } judged[] = {
+        {2.56f, 0.15f, 0.943f, true},  {2.24f, 0.15f, 1.237f, false}, {2.58f, 0.15f, 1.124f, false},
+        {2.77f, 0.17f, 0.951f, true},  {2.91f, 0.17f, 0.905f, true},  {2.75f, 0.17f, 0.881f, true},
+        {2.74f, 0.17f, 0.871f, true},  {2.73f, 0.17f, 0.860f, false}, /* a step down from the most, not from the last */
+        {2.80f, 0.17f, 0.900f, false}, {2.95f, 0.17f, 0.950f, true}};
+    float memory[LF_JUDGED_N] = {[LF_JUDGED_STEP] = -1.0f};
+    for (size_t i = 0; i < sizeof judged / sizeof *judged; i++) {
+        assert_int_equal(lf_distill_keeps(memory, judged[i].speed, judged[i].noise, judged[i].loss),
+                         judged[i].keeps);
+        memory[LF_JUDGED_STEP] = (float)i;
+    }
+    assert_true(memory[LF_JUDGED_TOP_SCORE] == 2.95f && memory[LF_JUDGED_BEST_LOSS] == 0.95f);
+}
+
 /* A run that ruins the model ends early, leaves the model as it was, and is over when it is resumed. */
 static void test_collapse(void **state)
 {
@@ -621,7 +670,7 @@ static void test_hostile_memory(void **state)
     const float bad[] = {1e30f, -5.0f, (float)0x7fffffff};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         lf_data_hash body = {0}, head = {0};
-        memcpy(data + size - 40, &bad[i], sizeof bad[i]); /* 9 floats and 4 bytes of padding are the last */
+        memcpy(data + size - 48, &bad[i], sizeof bad[i]); /* 11 floats and 4 bytes of padding are the last */
         lf_data_hash_add(&body, data + LF_CHECKPOINT_HEADER, size - LF_CHECKPOINT_HEADER);
         const uint64_t body_hash = lf_data_hash_value(&body);
         memcpy(data + 24, &body_hash, sizeof body_hash);
@@ -736,6 +785,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stopped_runs, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_not_a_number, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_best_is_kept, enter_temp, leave_temp),
+        cmocka_unit_test(test_noise_of_a_measurement),
+        cmocka_unit_test(test_noise_does_not_choose),
         cmocka_unit_test_setup_teardown(test_collapse, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_unjudged, enter_temp, leave_temp),
         cmocka_unit_test_setup_teardown(test_reverse_kl, enter_temp, leave_temp),

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N = 60, N_PROMPT = 5, STATES_MAX = N + 1, NO_VALUE = -1 };
+enum { N = 160, N_PROMPT = 5, STATES_MAX = N + 1, NO_VALUE = -1 };
 
 typedef struct decoding {
     int32_t right[N];

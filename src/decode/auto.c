@@ -2,7 +2,7 @@
  * the cache (sparse), of some budget, or by a smaller model (draft), the picks behind the last wrong guess (jacobi), or nothing; and
  * how much. One of the two drafts in a round, for all sequences, since they share its passes. What passes cost is measured (cost.h).
  * How often candidates are right is counted (odds.h) by kind: copies by how long a text they continue, drafts by budget and model;
- * Jacobi guesses by their place (window.h). Copies are judged in every round, whether they were verified or not. */
+ * windows of Jacobi guesses by their size (window.h). Copies are judged in every round, whether they were verified or not. */
 #include "decode/auto_jacobi.h"
 #include "decode/guesses.h"
 #include "decode/odds.h"
@@ -37,7 +37,7 @@ typedef struct state {
     int kind;                       /* and of which kind they are */
     int32_t occurred[LF_DRAFT_MAX]; /* (n_occurred) what ngram proposes, of this kind: */
     int n_occurred, copy_kind;
-    lf_auto_jacobi_seq jacobi;
+    lf_window_seq window;
 } state;
 
 typedef struct chooser {
@@ -46,7 +46,8 @@ typedef struct chooser {
     lf_cost *costs[N_SOURCES]; /* of the passes that SPARSE and DRAFT draft with; SPARSE: the target's */
     int draft_reach;           /* positions that a pass of the smaller model sees at most */
     iterations iterations;
-    lf_auto_jacobi jacobi;
+    lf_windows windows;
+    double rate; /* tokens that a second is worth in this round */
     lf_odds kinds[N_KINDS];
     double rates[N_KINDS];             /* of being wrong, in this round */
     source drafter;                    /* who drafts in this round */
@@ -106,7 +107,6 @@ static lf_status open_auto(lf_proposer **out, const lf_proposer_env *env, lf_err
         status = lf_fail_memory(err, "a proposer", n * sizeof *p->plan);
         goto done;
     }
-    p->jacobi.cost = env->cost;
     LF_TRY(open_sources(p, env, err));
     *out = &p->base;
 done:
@@ -118,9 +118,10 @@ done:
 
 static void detach(lf_proposer *self, lf_seq *seq)
 {
-    const chooser *p = (chooser *)(void *)self;
+    chooser *p = (chooser *)(void *)self;
     state *s = seq->proposer_state;
     if (!s) return;
+    lf_window_leave(&p->windows, &s->window);
     for (int i = 0; i < N_SOURCES; i++) {
         if (!p->sources[i]) continue;
         seq->proposer_state = s->of[i];
@@ -243,7 +244,7 @@ static void fill_plan(const chooser *p, lf_cost_seq *plan, source from, lf_seq *
         plan[i].len = len;
         plan[i].n_ways = 0;
         if (s->n_occurred > 0) add_way(p, &plan[i], s, NGRAM, s->copy_kind, 0, s->n_occurred);
-        lf_auto_jacobi_add_way(&s->jacobi, &plan[i], WINDOW);
+        lf_auto_jacobi_add_way(&s->window, &plan[i], WINDOW);
         if (from == SPARSE) {
             int budgets[LF_BUDGETS], places[LF_BUDGETS];
             const int n_budgets = lf_tile_choice_ladder(s->of[SPARSE], len, budgets, places);
@@ -255,37 +256,30 @@ static void fill_plan(const chooser *p, lf_cost_seq *plan, source from, lf_seq *
     }
 }
 
-/* Plans for who drafts best, in p->drafter and p->plan. */
+/* Plans for who drafts best, in p->drafter, p->plan and p->rate. */
 static void plan_drafts(chooser *p, lf_seq *const *seqs, int n)
 {
     p->drafter = SPARSE;
     fill_plan(p, p->plan, SPARSE, seqs, n);
-    const double rate = lf_cost_plan(p->costs[SPARSE], p->costs[SPARSE], p->plan, n, 0);
+    p->rate = lf_cost_plan(p->costs[SPARSE], p->costs[SPARSE], p->plan, n, 0);
     if (!p->sources[DRAFT]) return;
     fill_plan(p, p->plan_of_other, DRAFT, seqs, n);
-    if (lf_cost_plan(p->costs[SPARSE], p->costs[DRAFT], p->plan_of_other, n, 0) <= rate) return;
+    const double rate = lf_cost_plan(p->costs[SPARSE], p->costs[DRAFT], p->plan_of_other, n, 0);
+    if (rate <= p->rate) return;
+    p->rate = rate;
     lf_cost_seq *plan = p->plan;
     p->plan = p->plan_of_other;
     p->plan_of_other = plan;
     p->drafter = DRAFT;
 }
 
-/* Whether a window of guesses would be worth its rows. */
-static bool has_use_for_guesses(const lf_cost_seq *plan)
-{
-    for (int i = 0; i < plan->n_ways; i++)
-        if (plan->ways[i].kind == WINDOW) return plan->ways[i].worth > 0.0;
-    return false;
-}
-
 static void plan_round(chooser *p, lf_seq *const *seqs, int n)
 {
     for (int i = 0; i < n; i++)
-        lf_auto_jacobi_expect(&p->jacobi, &((state *)seqs[i]->proposer_state)->jacobi, seqs[i]);
+        lf_window_expect(&((state *)seqs[i]->proposer_state)->window, &p->windows, seqs[i]->n_wanted);
     plan_drafts(p, seqs, n);
-    lf_auto_jacobi_begin_round(&p->jacobi, lf_cost_of_step(p->costs[SPARSE], p->plan, n, 0));
     for (int i = 0; i < n; i++) /* whoever proposes: what is picked behind a wrong candidate is a guess */
-        seqs[i]->all_picks = has_use_for_guesses(&p->plan[i]);
+        seqs[i]->all_picks = lf_auto_jacobi_pays(&p->plan[i], WINDOW);
 }
 
 static const char *name_of(const chooser *p, source from)
@@ -307,14 +301,26 @@ static void take_way(const chooser *p, lf_seq *seq, const lf_cost_seq *plan)
     seq->step.proposer = name_of(p, s->last);
 }
 
-/* Lets one that nothing was proposed for have a few guesses now and then, so that it shows whether they come out right. */
+/* Lets one that has no better candidates than a window have one of a size that is to be known. */
 static void try_guesses(chooser *p, lf_seq *const *seqs, int n)
 {
-    lf_seq *seq = seqs[p->jacobi.n_tries % n];
-    state *s = seq->proposer_state;
-    if (s->last != NOTHING || !lf_auto_jacobi_try(&p->jacobi, seq, n)) return;
-    s->last = JACOBI;
-    seq->step.proposer = name_of(p, JACOBI);
+    for (int i = 0; i < n; i++) {
+        lf_seq *seq = seqs[i];
+        state *s = seq->proposer_state;
+        const lf_cost_seq *plan = &p->plan[i];
+        const bool goes_on = p->windows.trying.seq == &s->window, is_turn = i == p->windows.n_tries % n;
+        if ((s->last != NOTHING && s->last != JACOBI) || !(goes_on || is_turn)) continue;
+        const lf_window_deal deal = {.cost = p->costs[SPARSE],
+                                     .rows = n,
+                                     .len = plan->len,
+                                     .g_max = seq->n_wanted,
+                                     .rate = p->rate,
+                                     .g = plan->g,
+                                     .worth = plan->g > 0 ? plan->ways[plan->way].worth : 0.0};
+        if (!lf_auto_jacobi_try(&p->windows, &s->window, seq, &deal)) continue;
+        s->last = JACOBI;
+        seq->step.proposer = name_of(p, JACOBI);
+    }
 }
 
 /* ---- drafting ---- */
@@ -409,7 +415,7 @@ static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
         p->sources[i]->ops->observe(p->sources[i], seq, v);
     }
     seq->proposer_state = s;
-    lf_auto_jacobi_observe(&p->jacobi, &s->jacobi, seq, v, s->last == JACOBI,
+    lf_auto_jacobi_observe(&p->windows, &s->window, seq, v, s->last == JACOBI,
                            s->last == SPARSE || s->last == DRAFT);
     s->last = NOTHING;
     s->n_occurred = 0;

@@ -11,7 +11,9 @@ enum {
     BYTES = 192 << 20, /* of K and V that a pass reads: more than a cache holds, */
     DEPTH_MIN = 512,
     DEPTH_MAX = 8192, /* in so many positions */
-    SWEEPS = 4,
+    SWEEPS = 4,       /* at least, */
+    SWEEPS_MAX =
+        32, /* and more where they are short: a machine that does other work, too, has quiet moments */
     ROWS_MAX = 1 << (LF_COST_POINTS - 1)
 };
 
@@ -19,7 +21,7 @@ typedef struct measuring {
     lf_forward *forward;
     lf_kv_seq *seq;
     lf_row rows[ROWS_MAX];
-    int64_t end_ns;
+    int64_t end_ns, short_ns; /* when measuring has to end; when it takes no more sweeps than it needs */
 } measuring;
 
 /* The seconds of a pass over n rows behind the committed positions of the sequence. */
@@ -38,7 +40,7 @@ static double time_pass(measuring *m, int n)
 static int measure_points(measuring *m, double points[LF_COST_POINTS], int rows_max)
 {
     int n = 0;
-    for (int sweep = 0; sweep < SWEEPS; sweep++)
+    for (int sweep = 0; sweep < SWEEPS_MAX && (sweep < SWEEPS || lf_clock_ns() < m->short_ns); sweep++)
         for (int i = 0; i < LF_COST_POINTS && 1 << i <= rows_max; i++) {
             if (n > 0 && lf_clock_ns() > m->end_ns) break;
             const double seconds = time_pass(m, 1 << i);
@@ -47,6 +49,13 @@ static int measure_points(measuring *m, double points[LF_COST_POINTS], int rows_
         }
     for (int i = n - 2; i >= 0; i--) points[i] = fmin(points[i], points[i + 1]);
     return n;
+}
+
+static void give_time(measuring *m, double seconds)
+{
+    const int64_t now = lf_clock_ns();
+    m->end_ns = now + (int64_t)(seconds * 1e9);
+    m->short_ns = now + (int64_t)(seconds * 0.25e9);
 }
 
 /* Writes the slots of the first n positions: what was never written has no memory of its own, and would be read from the caches. */
@@ -90,10 +99,10 @@ lf_status lf_cost_measure(lf_cost *out, lf_forward *forward, lf_kv_pool *pool, i
     LF_TRY(lf_kv_seq_reserve(m.seq, depth + rows, err));
     touch(m.seq, shape, depth + rows);
     (void)time_pass(&m, 1); /* wakes everything up */
-    m.end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9);
+    give_time(&m, seconds_max * 0.5);
     out->n_pass = measure_points(&m, out->pass, rows);
     lf_kv_seq_commit(m.seq, depth); /* whatever lies there: time does not depend on it */
-    m.end_ns = lf_clock_ns() + (int64_t)(seconds_max * 0.5e9);
+    give_time(&m, seconds_max * 0.5);
     out->n_attend = measure_points(&m, out->attend, rows);
     for (int i = out->n_attend - 1; i >= 0; i--) {
         out->attend[i] = fmax(out->attend[i] - lf_cost_pass(out, 1 << i), 0.0) / depth;
@@ -107,6 +116,7 @@ done:
 
 void lf_cost_reset(lf_cost *c)
 {
+    memset(c->shift, 0, sizeof c->shift);
     c->target = c->candidates = c->draft = 1.0;
     c->draft_attend = 2.0; /* the tiles of a sparse view lie apart */
 }
@@ -130,7 +140,7 @@ static double interpolate(const double *points, int n, int x)
 
 double lf_cost_pass(const lf_cost *c, int rows)
 {
-    return rows <= 0 ? 0.0 : interpolate(c->pass, c->n_pass, rows);
+    return rows <= 0 ? 0.0 : interpolate(c->pass, c->n_pass, rows) + interpolate(c->shift, c->n_pass, rows);
 }
 
 double lf_cost_attend(const lf_cost *c, int rows)
@@ -138,32 +148,92 @@ double lf_cost_attend(const lf_cost *c, int rows)
     return rows <= 0 ? 0.0 : interpolate(c->attend, c->n_attend, rows);
 }
 
-double lf_cost_of_candidate(const lf_cost *c, int rows, int own, int len)
+double lf_cost_of_candidates(const lf_cost *c, int rows, int n, int len)
 {
-    return c->candidates * (lf_cost_pass(c, rows + 1) - lf_cost_pass(c, rows) +
-                            (lf_cost_attend(c, own + 1) - lf_cost_attend(c, own)) * len);
+    return lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows) +
+           c->candidates * (lf_cost_attend(c, 1 + n) - lf_cost_attend(c, 1)) * len;
 }
+
+/* ---- correcting ---- */
+
+static const double factor_least = 0.25, factor_most = 4.0;
+static const double remembering =
+    0.9995; /* of what was seen of candidates, in each pass that shows nothing of it */
 
 static double clamp(double x, double least, double most)
 {
     return fmin(fmax(x, least), most);
 }
 
+/* How much more than expected a pass is taken to have needed. What else the machine does only ever adds: what took less than expected
+ * says more than what took longer, and what took twice as long says no more than that. */
+static double believed_error(double expected, double seconds)
+{
+    static const double weight_below = 0.3, weight_above = 0.1, surprise = 2.0;
+    return (seconds < expected ? weight_below : weight_above) *
+           (clamp(seconds, expected / surprise, expected * surprise) - expected);
+}
+
+static void scale(double *factor, double by)
+{
+    *factor = clamp(*factor * by, factor_least, factor_most);
+}
+
 void lf_cost_correct(double *factor, double expected, double *other_factor, double other_expected,
                      double seconds)
 {
-    static const double least = 0.25, most = 4.0;
-    /* What else the machine does only ever adds: what took less than expected says more than what took longer, and what took twice
-     * as long says no more than that. */
-    static const double weight_below = 0.3, weight_above = 0.1, surprise = 2.0;
     const double part = *factor * expected, other = *other_factor * other_expected, sum = part + other;
     if (!(sum > 0.0)) return;
     /* the smallest relative changes of both that explain the error, in part (Kaczmarz) */
-    const double weight = seconds < sum ? weight_below : weight_above;
-    const double error = weight * (clamp(seconds, sum / surprise, sum * surprise) - sum) /
-                         (part * part + other * other);
-    *factor = clamp(*factor * (1.0 + error * part), least, most);
-    *other_factor = clamp(*other_factor * (1.0 + error * other), least, most);
+    const double error = believed_error(sum, seconds) / (part * part + other * other);
+    scale(factor, 1.0 + error * part);
+    scale(other_factor, 1.0 + error * other);
+}
+
+/* Moves the point at 2^i rows, and those of more rows with it. No pass takes longer than one of more rows. */
+static void shift_points(lf_cost *c, int i, double seconds)
+{
+    const double from = c->pass[i] + c->shift[i],
+                 least = i > 0 ? c->pass[i - 1] + c->shift[i - 1] : factor_least * c->pass[0],
+                 to = clamp(from + seconds, least, fmax(factor_most * c->pass[i], least));
+    for (int j = i; j < c->n_pass; j++) c->shift[j] += to - from;
+}
+
+/* Lets what was seen of steps between points go, but for those to the points from i to last: they would not be tried again if it was an
+ * accident. */
+static void forget_steps(lf_cost *c, int i, int last)
+{
+    double before = c->shift[0];
+    for (int j = 1; j < c->n_pass; j++) {
+        const double step = c->shift[j] - before;
+        before = c->shift[j];
+        c->shift[j] = c->shift[j - 1] + (j >= i && j <= last ? 1.0 : remembering) * step;
+    }
+}
+
+/* Moves the points about a number of rows, so that the pass takes so much longer. */
+static void shift_pass(lf_cost *c, int rows, double seconds)
+{
+    int i = 0;
+    while (i < c->n_pass - 1 && rows >= 2 << i) i++;
+    const double above = i < c->n_pass - 1 ? (double)(rows - (1 << i)) / (1 << i) : 0.0;
+    const int last = above > 0.0 ? i + 1 : i;
+    shift_points(c, i, seconds * (1.0 - above));
+    shift_points(c, last, seconds * above);
+    forget_steps(c, i, last);
+}
+
+void lf_cost_correct_target(lf_cost *c, int rows, double attend, double more, double seconds)
+{
+    static const double gently = 0.3; /* choices between a few rows hang on small differences */
+    const double pass = lf_cost_pass(c, rows), plain = c->target * attend, added = c->candidates * more,
+                 sum = pass + plain + added;
+    if (!(sum > 0.0)) return;
+    const double error = believed_error(sum, seconds) / (pass * pass + plain * plain + added * added);
+    shift_pass(c, rows, gently * error * pass * pass);
+    scale(&c->target, 1.0 + error * plain);
+    scale(&c->candidates, 1.0 + error * added);
+    if (more == 0.0) c->candidates = 1.0 + remembering * (c->candidates - 1.0);
 }
 
 /* ---- planning ---- */
@@ -196,7 +266,7 @@ static void set_prices(plan *p)
     p->draft_idle = by->draft * fmax(2 * lf_cost_pass(by, 1) - lf_cost_pass(by, 2), 0.0);
     for (int i = 0; i < p->n_places; i++) {
         const int n = p->n_verifying[i], n_drafting = p->n_drafting[i];
-        p->row[i] = c->candidates * (lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows)) / n;
+        p->row[i] = (lf_cost_pass(c, rows + n) - lf_cost_pass(c, rows)) / n;
         p->attend[i] = c->candidates * (lf_cost_attend(c, i + 2) - lf_cost_attend(c, i + 1));
         p->draft_row[i] = (by->draft * lf_cost_pass(by, n_drafting) - p->draft_idle) / n_drafting;
         rows += n;
@@ -373,7 +443,7 @@ double lf_cost_of_step(const lf_cost *c, const lf_cost_seq *seqs, int n, int oth
 {
     double positions = 0.0;
     for (int i = 0; i < n; i++) positions += seqs[i].len;
-    return c->target * (lf_cost_pass(c, n + other_rows) + lf_cost_attend(c, 1) * positions);
+    return lf_cost_pass(c, n + other_rows) + c->target * lf_cost_attend(c, 1) * positions;
 }
 
 /* Tokens per second of what the sequences have. */
@@ -390,7 +460,7 @@ static double rate_of(const plan *p)
         rows += s->g;
         attend += (lf_cost_attend(c, 1 + s->g) - lf_cost_attend(c, 1)) * s->len;
     }
-    return tokens / (p->step + c->candidates * (lf_cost_pass(c, rows) - lf_cost_pass(c, p->rows) + attend) +
+    return tokens / (p->step + lf_cost_pass(c, rows) - lf_cost_pass(c, p->rows) + c->candidates * attend +
                      lf_cost_of_draft(p->by, p->seqs, p->n));
 }
 

@@ -5,9 +5,10 @@
  *
  *   seconds = pass(rows) + sum over sequences of attend(its rows) * positions it sees
  *
- * Both functions are measured at start-up, in a second or two, and corrected by what passes really take: in two parts, since what a
- * pass takes anyway and what candidates add to it are slowed down by different things. Attention of one row waits for memory, that
- * of several computes. */
+ * Both functions are measured at start-up, in a second or two, and corrected by what passes really take. The points of pass(rows)
+ * move: on what the first few rows cost it depends whether a small model should guess at all. Attention has factors, in two parts,
+ * since what a step takes anyway and what candidates add to it are slowed down by different things: attention of one row waits for
+ * memory, that of several computes. */
 #ifndef LF_DECODE_COST_H
 #define LF_DECODE_COST_H
 
@@ -21,8 +22,10 @@ typedef struct lf_cost {
     int n_pass, n_attend;          /* points measured, at least 1 */
     double pass[LF_COST_POINTS];   /* seconds of 2^i rows that see nothing but each other */
     double attend[LF_COST_POINTS]; /* seconds for each position that 2^i rows of one sequence see */
+    double shift[LF_COST_POINTS];  /* seconds more that they were seen to take */
     /* How much longer it really takes; supposed at first. */
-    double target, candidates; /* target passes: with one row of each sequence; what candidates add to that */
+    double target,
+        candidates; /* attention of target passes: with one row of each sequence; what candidates add */
     double draft, draft_attend; /* draft passes: the weights' part; attention */
 } lf_cost;
 
@@ -89,8 +92,13 @@ double lf_cost_of_step(const lf_cost *c, const lf_cost_seq *seqs, int n, int oth
 double lf_cost_of_draft(const lf_cost *by, const lf_cost_seq *seqs, int n);
 double lf_cost_of_jacobi_draft(const lf_cost *by, const lf_cost_seq *seqs, int n, double tokens_per_pass);
 
-/* What verifying one more candidate of a sequence costs in seconds, at `rows` rows of the pass and `own` of the sequence. */
-double lf_cost_of_candidate(const lf_cost *c, int rows, int own, int len);
+/* What verifying n candidates of a sequence costs in seconds, in a pass that has `rows` rows without them. */
+double lf_cost_of_candidates(const lf_cost *c, int rows, int n, int len);
+
+/* Takes in what a target pass over so many rows took, of whose attention without the factors `attend` seconds were predicted with one row
+ * of each sequence, and `more` for candidates: what made up more of the prediction takes more of the blame. What this pass does not
+ * show of candidates drifts back to what was measured. */
+void lf_cost_correct_target(lf_cost *c, int rows, double attend, double more, double seconds);
 
 /* Takes in what a pass took, of whose two parts so many seconds were predicted without correction: the part that made up more of
  * the prediction takes more of the blame. */

@@ -17,15 +17,14 @@
 typedef struct jacobi {
     lf_proposer base;
     lf_proposer_env env;
-    lf_window_counts counts; /* of all sequences */
-    lf_cost_seq *plan;       /* (seqs_max) of those that choose their window */
+    lf_windows windows;
+    lf_cost_seq *plan; /* (seqs_max) of those that choose their window */
 } jacobi;
 
 typedef struct state {
     lf_guesses guesses;     /* picks kept from the last pass, and what fills up behind them */
     int ages[LF_DRAFT_MAX]; /* (guesses.n) passes in a row that picked this guess for its position */
-    lf_window_counts counts;
-    double gains[LF_WINDOW_MAX]; /* what a window promises in this round, for its plan */
+    lf_window_seq window;
 } state;
 
 static void close_jacobi(lf_proposer *self)
@@ -52,9 +51,10 @@ static lf_status open_jacobi(lf_proposer **out, const lf_proposer_env *env, lf_e
 
 static void detach(lf_proposer *self, lf_seq *seq)
 {
-    (void)self;
+    jacobi *p = (jacobi *)(void *)self;
     state *s = seq->proposer_state;
     if (!s) return;
+    lf_window_leave(&p->windows, &s->window);
     lf_guesses_free(&s->guesses);
     free(s);
     seq->proposer_state = NULL;
@@ -77,8 +77,8 @@ done:
     return status;
 }
 
-/* Chooses the windows that are free; the others' rows ride along. */
-static void plan_windows(jacobi *p, lf_seq *const *seqs, int n_seqs)
+/* Chooses the windows that are free; the others' rows ride along. Returns what a second is worth, in tokens. */
+static double plan_windows(jacobi *p, lf_seq *const *seqs, int n_seqs)
 {
     int n = 0, other_rows = 0;
     for (int i = 0; i < n_seqs; i++) {
@@ -87,25 +87,39 @@ static void plan_windows(jacobi *p, lf_seq *const *seqs, int n_seqs)
             other_rows += 1 + seqs[i]->n_wanted;
             continue;
         }
-        p->plan[n++] = (lf_cost_seq){
-            .len = (int)seqs[i]->tokens.len,
-            .n_ways = 1,
-            .ways = {{.gains = s->gains,
-                      .g_max = lf_window_expect(s->gains, &s->counts, &p->counts, seqs[i]->n_wanted)}}};
+        lf_window_expect(&s->window, &p->windows, seqs[i]->n_wanted);
+        p->plan[n++] = (lf_cost_seq){.len = (int)seqs[i]->tokens.len,
+                                     .n_ways = 1,
+                                     .ways = {{.gains = s->window.gains, .g_max = s->window.n_gains}}};
     }
-    if (n > 0) (void)lf_cost_plan(p->env.cost, p->env.cost, p->plan, n, other_rows);
+    return n > 0 ? lf_cost_plan(p->env.cost, p->env.cost, p->plan, n, other_rows) : 0.0;
+}
+
+/* The guesses of a free window: as planned, or a size that is tried. */
+static int choose_size(jacobi *p, const lf_seq *seq, const lf_cost_seq *plan, double rate, int rows)
+{
+    const state *s = seq->proposer_state;
+    const lf_window_deal deal = {.cost = p->env.cost,
+                                 .rows = rows,
+                                 .len = plan->len,
+                                 .g_max = seq->n_wanted,
+                                 .rate = rate,
+                                 .g = plan->g,
+                                 .worth = plan->ways[0].worth};
+    const int size = lf_window_try_size(&p->windows, &s->window, &deal);
+    return size > 0 ? size : plan->g > 1 ? plan->g : 1;
 }
 
 static void propose(lf_proposer *self, lf_seq *const *seqs, int n_seqs)
 {
     jacobi *p = (jacobi *)(void *)self;
     const lf_cost_seq *planned = p->plan;
-    plan_windows(p, seqs, n_seqs);
+    const double rate = plan_windows(p, seqs, n_seqs);
     for (int i = 0; i < n_seqs; i++) {
         lf_seq *seq = seqs[i];
         state *s = seq->proposer_state;
         seq->n_candidates = seq->n_wanted;
-        if (seq->draft_free) seq->n_candidates = planned->g > 1 ? planned->g : 1, planned++;
+        if (seq->draft_free) seq->n_candidates = choose_size(p, seq, planned++, rate, n_seqs);
         lf_guesses_propose(&s->guesses, seq);
     }
 }
@@ -128,7 +142,8 @@ static void observe(lf_proposer *self, lf_seq *seq, const lf_verdict *v)
     jacobi *p = (jacobi *)(void *)self;
     state *s = seq->proposer_state;
     const lf_guesses *g = &s->guesses;
-    lf_window_judge(&s->counts, &p->counts, seq->candidates, g->n, seq->n_candidates, v->picks, v->n_emitted);
+    lf_window_observe(&p->windows, &s->window, seq->n_candidates,
+                      v->n_accepted < v->n_emitted ? v->n_accepted : v->n_emitted, v->n_emitted);
     count(seq, s, v);
     /* `at` is where a position stood in the old window; its age is read before it is overwritten, since i < at */
     for (int i = 0, at = v->n_accepted + 1; at < v->n_picks; i++, at++)

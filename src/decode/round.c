@@ -241,21 +241,20 @@ void lf_round_correct_cost(lf_round *r, lf_cost *cost)
     r->cost = cost;
 }
 
-/* What a pass over the parts should take, without correction. */
+/* What attention of a pass over the parts should take, without correction. */
 typedef struct expectation {
-    double plain, more; /* with one row of each part; what candidates add */
+    double attend, more; /* with one row of each part; what candidates add */
 } expectation;
 
-static expectation expect_seconds(const lf_round *r)
+static expectation expect_attention(const lf_round *r)
 {
-    const lf_cost *c = r->cost;
-    const double each = lf_cost_attend(c, 1), plain = lf_cost_pass(c, r->n_parts);
-    expectation e = {plain, lf_cost_pass(c, r->n_rows) - plain};
+    const double each = lf_cost_attend(r->cost, 1);
+    expectation e = {0};
     for (int i = 0; i < r->n_parts; i++) {
         const lf_seq *seq = r->parts[i].seq;
         const double len = (double)seq->tokens.len;
-        e.plain += each * len;
-        e.more += (lf_cost_attend(c, 1 + seq->n_candidates) - each) * len;
+        e.attend += each * len;
+        e.more += (lf_cost_attend(r->cost, 1 + seq->n_candidates) - each) * len;
     }
     return e;
 }
@@ -273,13 +272,13 @@ lf_status lf_round_run(lf_round *r, lf_seq *const *seqs, int n_seqs, lf_step *st
     lf_forward_run(r->forward, r->rows, r->n_rows);
     const int64_t forwarded = lf_clock_ns();
     const bool corrects = r->cost && step->prefill_rows == 0;
-    const expectation e = corrects ? expect_seconds(r) : (expectation){0};
+    const expectation e = corrects ? expect_attention(r) : (expectation){0};
     r->judge_ns = 0;
     for (int i = 0; i < r->n_parts; i++) settle(r, &r->parts[i], step);
     /* a row costs its picks, too: in a small model with a large vocabulary they are a good part */
     if (corrects)
-        lf_cost_correct(&r->cost->target, e.plain, &r->cost->candidates, e.more,
-                        (double)(forwarded - proposed + r->judge_ns) * 1e-9);
+        lf_cost_correct_target(r->cost, r->n_rows, e.attend, e.more,
+                               (double)(forwarded - proposed + r->judge_ns) * 1e-9);
     step->propose_ns = proposed - start;
     step->forward_ns = forwarded - proposed;
     step->pick_ns = lf_clock_ns() - forwarded;

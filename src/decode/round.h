@@ -19,7 +19,7 @@ lf_status lf_round_create(lf_round **out, lf_forward *forward, const lf_config *
                           int rows_max, int logits_max, lf_error *err);
 void lf_round_free(lf_round *r); /* NULL is fine */
 
-/* From now on passes that only decode correct cost->target; NULL: none does. cost is borrowed. */
+/* From now on passes that only decode correct the cost; NULL: none does. cost is borrowed. */
 void lf_round_correct_cost(lf_round *r, lf_cost *cost);
 
 /* What a step did. */

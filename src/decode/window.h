@@ -1,42 +1,83 @@
-/* What a rolling Jacobi window of so many guesses promises (decode/jacobi.c), by how often guesses were right. How many it should hold
- * is then a matter of what rows cost, as with any candidates (lf_cost_plan).
+/* How large a rolling Jacobi window should be (decode/jacobi.c): by what windows of each size brought when they were used.
  *
- *   place    0     1     2     3     4     5        of a guess in a window of g = 6
- *            kept  kept  kept  kept  new   new      the last pass settled two guesses
+ * A guess is seldom right at once. It becomes right by passes that refine it while it moves towards the front, so what a large window
+ * brings does not follow from a small one, and not at all from a pass or two. So a few sizes are known by what their passes settled,
+ * accepted guesses a pass, over all sequences, older passes fading; what lies between known sizes is on the line, and larger
+ * ones bring no more than the largest known. Two guesses are no size: three rows cost what four do with the kernels here. A sequence
+ * has a factor against that, as with other candidates (decode/odds.h). How many guesses a window should have is then a matter of what
+ * rows cost (lf_cost_plan).
  *
- * A guess is judged if all before it were right. Kept guesses are picks of an earlier pass, counted by place; new ones, n-grams or
- * any token, are right far less often, and counted together. Of a window whose passes settle s guesses g - s are kept, so a larger
- * one is better not only at its end:
+ * Sizes that are not chosen are tried: a sequence keeps to one for a stretch of passes.
  *
- *   s(g) = sum over i < g of product over j <= i of chance(j),   chance(j): kept at place j < g - s(g), else new
+ *   pass   1  2  ...  g/2 + 1 | g/2 + 2  ...  2 g + 8
+ *          the window fills   | its passes count
  *
- * Chances are counted for a sequence and for all of them together, older passes fading; of what a sequence has not shown yet, all of them
- * say what to expect, and of a place that nobody has reached, the place before it. */
+ * What a try brings less than what was planned instead, in tokens, is paid from a budget, a hundredth of the tokens that come, so an
+ * ordinary model, which settles hardly any guess, loses no more than that. Whose turn it is goes by the roots of what tries of a size
+ * have cost: small sizes, whose failure is cheap, have more turns, but not all. A size beyond those that were seen may bring half of what
+ * its smaller ones do for each guess more, and if that promises more than what is planned it is tried at once. A size that would not
+ * pay if it were right all through, or one failure of which would be felt, is not tried, and a try that loses more than was expected
+ * ends. */
 #ifndef LF_DECODE_WINDOW_H
 #define LF_DECODE_WINDOW_H
 
+#include "decode/cost.h"
 #include "decode/seq.h"
 
-/* Guesses of a window whose size nobody asked for, at most. */
-enum { LF_WINDOW_MAX = 32 };
+/* Guesses of a window whose size nobody asked for, at most; and sizes that are told apart. */
+enum { LF_WINDOW_MAX = 31, LF_WINDOW_SIZES = 8 };
 
+/* What passes of a size settled, older ones fading. */
 typedef struct lf_window_count {
-    double right, judged;
+    double settled, passes;
 } lf_window_count;
 
-/* Zeroed: nothing was seen. */
-typedef struct lf_window_counts {
-    lf_window_count kept[LF_DRAFT_MAX], new;
-} lf_window_counts;
+/* Of a sequence; zeroed at first. */
+typedef struct lf_window_seq {
+    double settled, expected; /* by its windows, older ones fading */
+    int n_passes;             /* with windows, in a row */
+    /* of the round, for its plan: what each guess more adds to what a pass settles, as in lf_cost_way */
+    int n_gains;
+    double gains[LF_WINDOW_MAX]; /* (n_gains) */
+} lf_window_seq;
 
-/* Takes in, for a sequence and for all, guesses (n, the first n_kept of them kept) against the tokens that came (n_came), up to the
- * first wrong one. */
-void lf_window_judge(lf_window_counts *own, lf_window_counts *all, const int32_t *guesses, int n_kept, int n,
-                     const int32_t *came, int n_came);
+/* A stretch of one size. */
+typedef struct lf_window_try {
+    const lf_window_seq *seq; /* whose; NULL: there is none */
+    int size, n_passes;       /* its index; how many it had */
+    double price, lost, most; /* in tokens: of a pass that settles nothing; so far; at most */
+} lf_window_try;
 
-/* What each guess more of a window (n up to g_max and LF_WINDOW_MAX) adds to s, the tokens that its passes settle: for lf_cost_way. Returns
- * n; 0 where not even the first guess has a chance that is worth a row. */
-int lf_window_expect(double gains[LF_WINDOW_MAX], const lf_window_counts *own, const lf_window_counts *all,
-                     int g_max);
+/* Of all sequences; zeroed at first. */
+typedef struct lf_windows {
+    lf_window_count counts[LF_WINDOW_SIZES];
+    double turns[LF_WINDOW_SIZES]; /* the roots of what tries of a size cost, older ones fading */
+    double budget;                 /* tokens that tries may cost, beside what they may at first */
+    lf_window_try trying;
+    int n_tries;
+} lf_windows;
+
+/* What a sequence could have instead of a window that is tried. */
+typedef struct lf_window_deal {
+    const lf_cost *cost; /* of the target's passes */
+    int rows, len;       /* of the pass without its guesses; positions of the sequence */
+    int g_max;           /* guesses that there is room for */
+    double rate;         /* what a second is worth, in tokens */
+    int g;               /* guesses of the planned window, or 0 */
+    double worth;        /* tokens that what is planned brings beyond its seconds */
+} lf_window_deal;
+
+/* Finds what windows of up to g_max guesses promise the sequence; n_gains is 0 where that is next to nothing. */
+void lf_window_expect(lf_window_seq *s, const lf_windows *w, int g_max);
+
+/* The size of a window that the sequence should have instead of what is planned, so that it is known; 0: none. */
+int lf_window_try_size(lf_windows *w, const lf_window_seq *s, const lf_window_deal *deal);
+
+/* Takes in a pass of the sequence that gave n_tokens: over a window of n guesses, of which n_right were accepted, or with n = 0 over
+ * other candidates or none. */
+void lf_window_observe(lf_windows *w, lf_window_seq *s, int n, int n_right, int n_tokens);
+
+/* The sequence is gone. */
+void lf_window_leave(lf_windows *w, const lf_window_seq *s);
 
 #endif

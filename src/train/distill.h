@@ -3,7 +3,8 @@
  *
  * At the start and at every validation the run is judged: the loss over held-out trajectories, under noise
  * that is always the same, and what decoding their prompts shows. The best weights so far are written to
- * model.gguf at once. A judgement depends on the weights alone, and a checkpoint keeps what is remembered
+ * model.gguf at once: of those whose tokens per pass are the most there were, or less by no more than the
+ * noise of so few prompts, those with the least loss. A judgement depends on the weights alone, and a checkpoint keeps what is remembered
  * of earlier ones, so a resumed run judges as an unbroken one. */
 #ifndef LF_TRAIN_DISTILL_H
 #define LF_TRAIN_DISTILL_H
@@ -25,10 +26,12 @@ typedef enum lf_distill_memory {
     LF_JUDGED_START_REPEATED,
     LF_JUDGED_START_SPEED, /* tokens per pass */
     LF_JUDGED_BEST_STEP,
-    LF_JUDGED_BEST_SCORE,
+    LF_JUDGED_BEST_SCORE, /* of the weights that are kept; more is better */
     LF_JUDGED_BEST_SPEED,
     LF_JUDGED_BEST_AR,
-    LF_JUDGED_N_FAR, /* judgements in a row that were far beyond the bounds */
+    LF_JUDGED_N_FAR,     /* judgements in a row that were far beyond the bounds */
+    LF_JUDGED_TOP_SCORE, /* the most so far */
+    LF_JUDGED_BEST_LOSS,
     LF_JUDGED_N
 } lf_distill_memory;
 
@@ -61,6 +64,10 @@ lf_status lf_distill_run_pack(double *loss, lf_distill_losses *sums, const lf_di
 double lf_distill_mean_pairs(const lf_distill_losses *l);
 double lf_distill_mean_targets(const lf_distill_losses *l);
 double lf_distill_loss(const lf_distill_train_params *p, const lf_distill_losses *l);
+
+/* Whether weights of such a score, which is known up to a noise, and loss are to be kept instead of those
+ * that are, given what is remembered (LF_JUDGED_N) of the ones before, and remembers them if so. */
+bool lf_distill_keeps(float *memory, float score, float noise, float loss);
 
 /* Whether the last judgements say that the run is over. */
 bool lf_distill_has_collapsed(const lf_distill *d);

@@ -14,7 +14,8 @@ enum { FAR_LIMIT = 2 };
 typedef struct finding {
     double loss, consistency, ar;
     double speed, repeated; /* tokens per pass, share of tokens; 0: not measured */
-    float score;            /* more is better */
+    float score;            /* more is better, */
+    float noise;            /* and known up to this */
     bool within;            /* the bounds */
     bool far_beyond;
 } finding;
@@ -55,6 +56,7 @@ static lf_status measure(finding *f, const lf_distill *d, lf_loop *loop, lf_erro
     LF_TRY(lf_loop_write_model(loop, path, err));
     LF_TRY(lf_distill_measure_run(&found, &m, err));
     if (found.n_passes > 0) f->speed = (double)found.n_tokens / (double)found.n_passes;
+    f->noise = (float)found.noise;
     if (found.n_tokens > 0) f->repeated = (double)found.n_repeated / (double)found.n_tokens;
 done:
     (void)unlink(path);
@@ -70,10 +72,27 @@ static void compare(finding *f, const lf_distill *d)
     const bool follows = p->recipe == LF_DISTILL_RKL, is_free = follows || d->memory[LF_JUDGED_STEP] < 0.0f;
     const double loss_rise = is_free ? 0.0 : f->ar - (double)d->memory[LF_JUDGED_START_AR];
     const double repeat_rise = is_free ? 0.0 : f->repeated - (double)d->memory[LF_JUDGED_START_REPEATED];
-    f->score = (float)(follows || p->measure_prompts == 0 ? -f->loss : f->speed);
+    const bool by_loss = follows || p->measure_prompts == 0;
+    f->score = (float)(by_loss ? -f->loss : f->speed);
+    if (by_loss) f->noise = 0.0f;
     f->within = loss_rise <= p->loss_bound && repeat_rise <= p->repeat_bound;
     f->far_beyond = loss_rise > p->collapse_factor * p->loss_bound ||
                     repeat_rise > p->collapse_factor * p->repeat_bound;
+}
+
+bool lf_distill_keeps(float *memory, float score, float noise, float loss)
+{
+    float *m = memory;
+    const bool is_first = m[LF_JUDGED_STEP] < 0.0f;
+    if (is_first || score > m[LF_JUDGED_TOP_SCORE]) m[LF_JUDGED_TOP_SCORE] = score;
+    const float least = m[LF_JUDGED_TOP_SCORE] - noise;
+    const bool is_best = is_first || (score >= least &&
+                                      (m[LF_JUDGED_BEST_SCORE] < least || loss < m[LF_JUDGED_BEST_LOSS]));
+    if (is_best) {
+        m[LF_JUDGED_BEST_SCORE] = score;
+        m[LF_JUDGED_BEST_LOSS] = loss;
+    }
+    return is_best;
 }
 
 /* Whether these weights are the best so far. */
@@ -81,7 +100,7 @@ static bool remember(lf_distill *d, const finding *f, int64_t step)
 {
     float *m = d->memory;
     const bool is_first = m[LF_JUDGED_STEP] < 0.0f;
-    const bool is_best = is_first || (f->within && f->score > m[LF_JUDGED_BEST_SCORE]);
+    const bool is_best = (is_first || f->within) && lf_distill_keeps(m, f->score, f->noise, (float)f->loss);
     if (is_first) {
         m[LF_JUDGED_START_AR] = (float)f->ar;
         m[LF_JUDGED_START_REPEATED] = (float)f->repeated;
@@ -89,7 +108,6 @@ static bool remember(lf_distill *d, const finding *f, int64_t step)
     }
     if (is_best) {
         m[LF_JUDGED_BEST_STEP] = (float)step;
-        m[LF_JUDGED_BEST_SCORE] = f->score;
         m[LF_JUDGED_BEST_SPEED] = (float)f->speed;
         m[LF_JUDGED_BEST_AR] = (float)f->ar;
     }
@@ -113,10 +131,11 @@ static lf_status report(const lf_distill *d, const finding *f, bool is_best, lf_
                             .repeated = f->repeated};
     const lf_status status = lf_train_folder_log(
         &loop->folder,
-        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:b}", "step", (json_int_t)loop->state.n_steps,
-                  "tokens", (json_int_t)loop->state.n_tokens, "valid_loss", f->loss, "valid_consistency",
-                  f->consistency, "valid_ar", f->ar, "tokens_per_pass", f->speed, "repeated", f->repeated,
-                  "best", is_best, "collapsed", lf_distill_has_collapsed(d)),
+        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b}", "step",
+                  (json_int_t)loop->state.n_steps, "tokens", (json_int_t)loop->state.n_tokens, "valid_loss",
+                  f->loss, "valid_consistency", f->consistency, "valid_ar", f->ar, "tokens_per_pass",
+                  f->speed, "noise", (double)f->noise, "repeated", f->repeated, "best", is_best, "collapsed",
+                  lf_distill_has_collapsed(d)),
         err);
     if (status == LF_OK) lf_loop_tell(loop, &event);
     return status;

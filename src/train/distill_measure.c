@@ -1,5 +1,6 @@
 #include "train/distill_measure.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,10 +32,24 @@ static lf_status submit(lf_request **out, lf_engine *engine, const lf_trajectory
     return lf_request_submit(out, engine, &params, err);
 }
 
+/* Outputs, each with its tokens t and passes p: what the standard error of the sum of t over that of p takes. */
+typedef struct spread {
+    double tt, tp, pp; /* sums of products */
+} spread;
+
+/* Of a ratio of means, by its residuals t - ratio p (linearised). */
+static double standard_error(const spread *s, const lf_distill_measured *m, int n)
+{
+    const double passes = (double)m->n_passes, ratio = (double)m->n_tokens / passes,
+                 squares = s->tt - 2.0 * ratio * s->tp + ratio * ratio * s->pp;
+    return n > 1 ? sqrt(fmax(squares, 0.0) * n / (n - 1)) / passes : 0.0;
+}
+
 static lf_status decode(lf_distill_measured *out, lf_engine *engine, lf_request **requests,
                         const lf_distill_measure *m, lf_error *err)
 {
     lf_status status = LF_OK;
+    spread s = {0};
     for (int i = 0; i < m->n; i++) LF_TRY(submit(&requests[i], engine, &m->list[i], m->n_ctx, err));
     for (int i = 0; i < m->n; i++) {
         lf_request_result result = {.size = sizeof result};
@@ -44,8 +59,12 @@ static lf_status decode(lf_distill_measured *out, lf_engine *engine, lf_request 
         const int32_t *ids = lf_request_ids(requests[i], &n);
         out->n_tokens += result.output_tokens;
         out->n_passes += result.passes;
+        s.tt += (double)result.output_tokens * result.output_tokens;
+        s.tp += (double)result.output_tokens * result.passes;
+        s.pp += (double)result.passes * result.passes;
         out->n_repeated += lf_distill_count_repeated(ids, (int)n);
     }
+    if (out->n_passes > 0) out->noise = standard_error(&s, out, m->n);
 done:
     return status;
 }

@@ -6,6 +6,7 @@
 
 typedef struct lf_distill_measured {
     int64_t n_tokens, n_passes; /* those of prompts are not counted */
+    double noise;               /* the standard error of n_tokens / n_passes, for prompts such as these */
     int64_t n_repeated;         /* tokens that end LF_DISTILL_GRAM tokens seen before in the same output */
 } lf_distill_measured;
 
