@@ -330,7 +330,7 @@ static void test_killed_and_restarted(void **state)
     stop_cleanly(&s);
 }
 
-/* A request that there is no memory for is refused; those that there is memory for are not. */
+/* A request that there is no memory for, or whose answer, is refused; those that there is memory for are not. */
 static void test_memory_limit(void **state)
 {
     (void)state;
@@ -344,7 +344,8 @@ static void test_memory_limit(void **state)
     memset(body, 'a', len);
     body[len] = '\0';
     server s = start_launch(
-        &(launch){.args = (const char *const[]){"--max-body", "32", NULL}, .memory = (size_t)250 << 20});
+        &(launch){.args = (const char *const[]){"--max-body", "32", "--chat-template", "chatml", NULL},
+                  .memory = (size_t)250 << 20});
     for (int i = 0; i < 2; i++) {
         answer a = post(&s, "/tokenize", body);
         expect_status(&a, 503);
@@ -353,6 +354,14 @@ static void test_memory_limit(void **state)
         expect_served(&s);
     }
     free(body);
+    /* and one whose answer is what there is no memory for */
+    answer a = post(&s, "/v1/chat/completions",
+                    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"n\":8,\"ignore_eos\":true,"
+                    "\"logprobs\":true,\"top_logprobs\":20,\"speculative\":false}");
+    expect_status(&a, 503);
+    assert_string_equal(text_at(a.json, "error.code"), "out_of_memory");
+    free_answer(&a);
+    expect_served(&s);
     stop_cleanly(&s);
 }
 
