@@ -12,15 +12,15 @@ enum { N_TOKENS = 5, N_TOP = 3, N_PROMPT = 3 };
 
 /* ---- JSON's memory ---- */
 
-static int n_allowed = -1; /* allocations, before all fail; -1: any number */
-static int n_live, n_made;
+static int i_failing = -1; /* the allocation that fails; -1: none */
+static bool lasting;       /* so do all after it */
+static int n_live, n_asked;
 
 static void *make_block(size_t bytes)
 {
-    if (n_allowed == 0) return NULL;
-    n_allowed -= n_allowed > 0;
+    const int i = n_asked++;
+    if (i_failing >= 0 && (i == i_failing || (lasting && i > i_failing))) return NULL;
     n_live++;
-    n_made++;
     return malloc(bytes);
 }
 
@@ -32,21 +32,22 @@ static void free_block(void *block)
 
 /* ---- an answer ---- */
 
+/* All tokens are parts of characters, which have names: where a name takes the place of a text that there was no memory for, that
+ * cannot be told from a text that is none. */
 static serve_feed feed;
-static const int32_t prompt_ids[N_PROMPT] = {'a' - ' ', 'b' - ' ', 'c' - ' '};
+static const int32_t prompt_ids[N_PROMPT] = {TINY_VOCAB - 3, TINY_VOCAB - 2, TINY_VOCAB - 1};
 
-/* The last tokens of the vocabulary are parts of characters and have no text of their own. */
 static void fill_feed(void)
 {
     static serve_token tokens[N_TOKENS];
     static lf_logprob tops[N_TOKENS * N_TOP];
     for (int i = 0; i < N_TOKENS; i++) {
-        tokens[i] = (serve_token){.id = i == 3 ? TINY_VOCAB - 1 : 'p' - ' ' + i,
+        tokens[i] = (serve_token){.id = TINY_VOCAB - 1 - i,
                                   .logprob = -0.5f * (float)i,
                                   .proposed = i % 2,
                                   .n_top = N_TOP,
-                                  .len = i == 3 ? 0 : 1};
-        for (int k = 0; k < N_TOP; k++) tops[i * N_TOP + k] = (lf_logprob){'p' - ' ' + i + k, -(float)k};
+                                  .len = i < 4};
+        for (int k = 0; k < N_TOP; k++) tops[i * N_TOP + k] = (lf_logprob){TINY_VOCAB - 1 - i - k, -(float)k};
     }
     feed = (serve_feed){.tokens = tokens, .tops = tops, .n_tokens = N_TOKENS, .n_tops = N_TOKENS * N_TOP};
     assert_true(lf_bytes_append(&feed.text, "pqrt", 4));
@@ -89,23 +90,22 @@ static void test_whole_or_not_at_all(void **state)
         {true, false, false}, {true, true, false}, {false, false, true}, {false, true, false}};
     fill_feed();
     json_set_alloc_funcs(make_block, free_block);
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        n_allowed = -1;
-        n_made = 0;
-        json_t *whole = make_answer(&forms[i]);
-        const int n_needed = n_made, n_before = n_live;
+    for (size_t i = 0; i < 2 * sizeof forms / sizeof *forms; i++) {
+        lasting = i % 2;
+        n_asked = 0;
+        json_t *whole = make_answer(&forms[i / 2]);
+        const int n_needed = n_asked, n_before = n_live;
         assert_non_null(whole);
-        for (int n = 0; n <= n_needed; n++) {
-            n_allowed = n;
-            json_t *made = make_answer(&forms[i]);
-            n_allowed = -1;
-            if (n < n_needed)
-                assert_null(made);
-            else
-                assert_true(json_equal(made, whole));
+        for (i_failing = 0; i_failing < n_needed; i_failing++) {
+            n_asked = 0;
+            json_t *made = make_answer(&forms[i / 2]);
+            if (made && !json_equal(made, whole))
+                fail_msg("without allocation %d: half an answer", i_failing);
+            assert_true(made == NULL || !lasting);
             json_decref(made);
             assert_int_equal(n_live, n_before);
         }
+        i_failing = -1;
         json_decref(whole);
     }
     assert_int_equal(n_live, 0);
