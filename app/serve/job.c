@@ -20,7 +20,12 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { RETRY_SECONDS_MAX = 60 };
+enum {
+    RETRY_SECONDS_MAX = 60,
+    /* log probabilities of an answer that is no stream, which is JSON in memory as a whole: a gigabyte of it */
+    SCORES_MAX = 1 << 22,
+    CHAT_SCORES_MAX = 1 << 20, /* each an object with bytes */
+};
 
 typedef struct prompt {
     int32_t *ids;
@@ -161,6 +166,29 @@ static bool read_prompts(serve_job *job, serve_error *e)
     return true;
 }
 
+static bool check_scores(const serve_job *job, serve_error *e)
+{
+    const serve_call *call = &job->call;
+    const lf_request_params *p = &call->params;
+    const int max = call->is_chat ? CHAT_SCORES_MAX : SCORES_MAX;
+    lf_engine_info info = {.size = sizeof info};
+    int64_t n = 0;
+    if (!p->logprobs || call->stream) return true;
+    lf_engine_get_info(job->reply.engine, &info);
+    for (int i = 0; i < call->n_prompts; i++) {
+        const int n_ids = (int)job->prompts[i].n_ids, room = info.n_ctx + 1 - n_ids;
+        const int n_tokens = (p->n_predict >= 0 && p->n_predict < room ? p->n_predict : room) +
+                             (call->echo ? n_ids : 0);
+        n += (int64_t)call->n * n_tokens * (1 + p->n_top);
+    }
+    if (n <= max) return true;
+    return serve_refuse(
+        e, "logprobs",
+        "logprobs: found up to %lld log probabilities for one answer, expected at most %d; ask for "
+        "fewer tokens, choices or alternatives, or for a stream",
+        (long long)n, max);
+}
+
 static bool read_prediction(serve_job *job, serve_error *e)
 {
     lf_error err;
@@ -254,8 +282,8 @@ static bool prepare(serve_job *job, bool is_chat, serve_error *e)
     (void)snprintf(job->reply.id, sizeof job->reply.id, "%s-%012llx%06llx", is_chat ? "chatcmpl" : "cmpl",
                    (unsigned long long)(s->id_salt & 0xFFFFFFFFFFFF), (unsigned long long)s->n_requests);
     const int n_runs = job->call.n_prompts * job->call.n;
-    if (!check_queue(s, n_runs, e) || !read_prompts(job, e) || !read_prediction(job, e) ||
-        !read_format(job, e))
+    if (!check_queue(s, n_runs, e) || !read_prompts(job, e) || !check_scores(job, e) ||
+        !read_prediction(job, e) || !read_format(job, e))
         return false;
     job->n_runs = n_runs;
     return make_runs(job, e);
