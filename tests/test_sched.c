@@ -299,7 +299,7 @@ static void test_a_few_tokens_are_not_shared(void **state)
     (void)state;
     enum { N_PROMPT = 30 };
     const ask *a = find_long();
-    for (int n_common = 1; n_common <= 8; n_common++) {
+    for (int n_common = 1; n_common <= 12; n_common++) {
         const lf_engine_params ep = engine_params(2, 0);
         lf_engine *e = open_engine(&ep);
         lf_request *r[2];
@@ -314,7 +314,7 @@ static void test_a_few_tokens_are_not_shared(void **state)
         submit(&r[1], e, &p);
         (void)step(e);
         assert_true(r[1]->job.active);
-        assert_int_equal(r[1]->job.cached_tokens, n_common < 4 ? 0 : n_common);
+        assert_int_equal(r[1]->job.cached_tokens, n_common < 8 ? 0 : n_common);
         for (int i = 0; i < 2; i++) lf_request_free(r[i]);
         lf_engine_close(e);
     }

@@ -7,8 +7,8 @@
 
 typedef enum verdict { ADMITTED, FAILED, WAITS, NO_ROOM } verdict;
 
-/* Tokens: fewer are computed sooner than the page is copied that they are a part of. All texts may begin alike with one or two. */
-enum { SHARE_MIN = 4 };
+/* Tokens: fewer are computed sooner than the page is copied that they are a part of. All texts may begin alike with some, a mark or a role. */
+enum { SHARE_MIN = 8 };
 
 static int min_int(int a, int b)
 {
