@@ -293,13 +293,15 @@ static void test_one_prompt_is_read_once(void **state)
     }
 }
 
-/* A beginning of a few tokens, which every text may have, is computed again: no page is copied for it. */
+/* A beginning of a few tokens, which every text may have, is computed again: no page is copied for it, neither of another that is
+ * active nor of the prefix cache. */
 static void test_a_few_tokens_are_not_shared(void **state)
 {
     (void)state;
     enum { N_PROMPT = 30 };
     const ask *a = find_long();
-    for (int n_common = 1; n_common <= 12; n_common++) {
+    for (int k = 0; k < 24; k++) {
+        const int n_common = 1 + k / 2;
         const lf_engine_params ep = engine_params(2, 0);
         lf_engine *e = open_engine(&ep);
         lf_request *r[2];
@@ -307,6 +309,7 @@ static void test_a_few_tokens_are_not_shared(void **state)
         lf_request_params p = request_params(a, "none");
         submit(&r[0], e, &p);
         (void)step(e);
+        if (k % 2) wait_for(r[0]);
         memcpy(ids, a->prompt, sizeof ids);
         ids[n_common] = (ids[n_common] + 1) % N_VOCAB;
         p.ids = ids;

@@ -7,7 +7,8 @@
 
 typedef enum verdict { ADMITTED, FAILED, WAITS, NO_ROOM } verdict;
 
-/* Tokens: fewer are computed sooner than the page is copied that they are a part of. All texts may begin alike with some, a mark or a role. */
+/* Tokens: fewer are computed sooner than the page is copied that they are a part of. Texts may all begin alike with some, such as a
+ * mark or a role. */
 enum { SHARE_MIN = 8 };
 
 static int min_int(int a, int b)
@@ -67,7 +68,9 @@ static void share_tokens(lf_sched *s, lf_job *job, lf_job **reader, int *reader_
     const int32_t *ids = seq->tokens.data;
     const int n_max = (int)seq->tokens.len - 1;
     const lf_job *donor = NULL;
-    const int attached = lf_prefix_attach(s->p.prefix, seq->kv, ids, n_max);
+    int attached = lf_prefix_attach(s->p.prefix, seq->kv, ids, n_max);
+    if (attached % LF_PAGE_POS < SHARE_MIN) attached -= attached % LF_PAGE_POS;
+    lf_kv_seq_truncate(seq->kv, attached);
     int most = attached, n_seen = 0;
     *reader = NULL;
     *reader_len = 0;
