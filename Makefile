@@ -106,6 +106,7 @@ $O/lookfar: $(APP_OBJ) $O/liblookfar.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS) $(LIBS_TRAIN) $(LIBS_APP)
 
 $O/tests/test_serve_chunk: $O/obj/app/serve/chunk.o
+$O/tests/test_serve_reply: $O/obj/app/serve/reply.o $O/obj/app/serve/json.o
 
 # The parts of `lookfar eval` are tested one by one.
 $O/tests/test_eval: $(filter $O/obj/app/eval_%,$(APP_OBJ)) $O/obj/app/sha256.o $O/obj/app/text.o

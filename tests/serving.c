@@ -216,17 +216,23 @@ void wait_metric(const server *s, const char *name, double wanted)
 
 char *expected_text(const char *prompt, float temperature, uint64_t seed, int n_predict)
 {
-    lf_error err;
-    lf_request *r;
     lf_request_params p;
-    int32_t *ids;
-    size_t len;
     lf_request_params_init(&p);
-    assert_ok(lf_tokenize(engine, prompt, strlen(prompt), true, true, &ids, &p.n_ids, &err), &err);
-    p.ids = ids;
     p.temperature = temperature;
     p.seed = seed;
     p.n_predict = n_predict;
+    return expected_answer(prompt, &p);
+}
+
+char *expected_answer(const char *prompt, const lf_request_params *params)
+{
+    lf_error err;
+    lf_request *r;
+    lf_request_params p = *params;
+    int32_t *ids;
+    size_t len;
+    assert_ok(lf_tokenize(engine, prompt, strlen(prompt), true, true, &ids, &p.n_ids, &err), &err);
+    p.ids = ids;
     assert_ok(lf_request_submit(&r, engine, &p, &err), &err);
     assert_ok(lf_request_wait(r, &err), &err);
     const char *text = lf_request_text(r, &len);

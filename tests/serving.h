@@ -50,8 +50,9 @@ answer get(const server *s, const char *path);
 double metric(const server *s, const char *name);
 void wait_metric(const server *s, const char *name, double wanted);
 
-/* What the library says to a prompt without a proposer; the caller's. */
+/* What the library says to a prompt without a proposer, by parameters but for the prompt; the caller's. */
 char *expected_text(const char *prompt, float temperature, uint64_t seed, int n_predict);
+char *expected_answer(const char *prompt, const lf_request_params *params);
 
 /* The model in this process, its folder, and a folder for a test's files. */
 lf_engine *serving_engine(void);

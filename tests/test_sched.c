@@ -293,6 +293,36 @@ static void test_one_prompt_is_read_once(void **state)
     }
 }
 
+/* A beginning of a few tokens, which every text may have, is computed again: no page is copied for it, neither of another that is
+ * active nor of the prefix cache. */
+static void test_a_few_tokens_are_not_shared(void **state)
+{
+    (void)state;
+    enum { N_PROMPT = 30 };
+    const ask *a = find_long();
+    for (int k = 0; k < 24; k++) {
+        const int n_common = 1 + k / 2;
+        const lf_engine_params ep = engine_params(2, 0);
+        lf_engine *e = open_engine(&ep);
+        lf_request *r[2];
+        int32_t ids[N_PROMPT];
+        lf_request_params p = request_params(a, "none");
+        submit(&r[0], e, &p);
+        (void)step(e);
+        if (k % 2) wait_for(r[0]);
+        memcpy(ids, a->prompt, sizeof ids);
+        ids[n_common] = (ids[n_common] + 1) % N_VOCAB;
+        p.ids = ids;
+        p.n_ids = N_PROMPT;
+        submit(&r[1], e, &p);
+        (void)step(e);
+        assert_true(r[1]->job.active);
+        assert_int_equal(r[1]->job.cached_tokens, n_common < 8 ? 0 : n_common);
+        for (int i = 0; i < 2; i++) lf_request_free(r[i]);
+        lf_engine_close(e);
+    }
+}
+
 /* One that waits for another's reading goes on when that one is cancelled, and keeps its place before those behind it. */
 static void test_the_reader_may_leave(void **state)
 {
@@ -458,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_the_last_comer_gives_way),
         cmocka_unit_test(test_scoring_makes_room),
         cmocka_unit_test(test_one_prompt_is_read_once),
+        cmocka_unit_test(test_a_few_tokens_are_not_shared),
         cmocka_unit_test(test_the_reader_may_leave),
         cmocka_unit_test(test_the_waiting_keep_their_pages),
         cmocka_unit_test(test_neither_prompts_nor_candidates_starve_others),

@@ -334,6 +334,8 @@ static void test_mistakes(void **state)
         {"/v1/completions", COMPLETION(",\"n\":129"), 400, "n"},
         {"/v1/completions", COMPLETION(",\"n\":1.5"), 400, "n"},
         {"/v1/completions", COMPLETION(",\"logprobs\":21"), 400, "logprobs"},
+        {"/v1/completions", "{\"prompt\":\"a\",\"n\":128,\"logprobs\":20,\"max_tokens\":2000}", 400,
+         "logprobs"},
         {"/v1/completions", COMPLETION(",\"suffix\":\"x\""), 400, "suffix"},
         {"/v1/completions", COMPLETION(",\"best_of\":2"), 400, "best_of"},
         {"/v1/completions", COMPLETION(",\"stop\":[1]"), 400, "stop"},

@@ -1,6 +1,6 @@
 /* lookfar serve under load: many clients at once, prompts of ten tokens to most of the context with common beginnings, every proposer,
- * clients that hang up, and a cache far too small, so that requests lose their pages and are read again. Every answer that is finished
- * has the bytes that plain decoding alone gives. LOOKFAR_CLIENTS and LOOKFAR_SEED name another run. */
+ * clients that hang up, and a cache far too small, so that requests lose their pages and are read again. Penalties and a grammar look at
+ * all that was said, whether it was said before a preemption or after. Every answer that is finished has the bytes that plain decoding alone gives. LOOKFAR_CLIENTS and LOOKFAR_SEED name another run. */
 #include "testing.h"
 
 #include "serving.h"
@@ -36,8 +36,8 @@ enum { N_WAYS = sizeof ways / sizeof *ways };
 
 typedef struct kind {
     char prompt[PROMPT_MAX + 1];
-    int n_predict;
-    float temperature;
+    lf_request_params params;
+    const char *form; /* the grammar as a member of the request, or "" */
     char *expected;
 } kind;
 
@@ -45,6 +45,36 @@ static uint64_t setting(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
     return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+/* Half of the kinds have penalties, two a grammar: words, and what counts its characters. */
+static void set_params(kind *it, int k, uint64_t *rng)
+{
+    static const struct {
+        const char *pattern, *form;
+    } forms[] = {{"(?:[a-k]{1,7} ){2,17}\\.", "\"guided_regex\":\"(?:[a-k]{1,7} ){2,17}\\\\.\","},
+                 {"[^a]{25,35}", "\"guided_regex\":\"[^a]{25,35}\","}};
+    enum { N_FORMS = sizeof forms / sizeof *forms };
+    lf_request_params *p = &it->params;
+    lf_request_params_init(p);
+    p->n_predict = 40 + (int)(rng_next(rng) % (OUTPUT_MAX - 40));
+    p->temperature = k % 2 ? 0.7f : 0.0f;
+    p->seed = (uint64_t)k;
+    p->repeat_last_n = -1;
+    it->form = "";
+    if (k % 3 == 0) return;
+    if (k % 3 == 1 || k / 3 >= N_FORMS) {
+        p->presence_penalty = 1.5f;
+        p->frequency_penalty = 0.5f;
+        return;
+    }
+    lf_error err;
+    const char *pattern = forms[k / 3].pattern;
+    it->form = forms[k / 3].form;
+    p->n_predict = OUTPUT_MAX; /* enough for its end */
+    assert_ok(
+        lf_grammar_compile(&p->grammar, serving_engine(), LF_GRAMMAR_REGEX, pattern, strlen(pattern), &err),
+        &err);
 }
 
 /* Half of the prompts end so soon before a page does that the output needs another, which was not there to be promised. */
@@ -57,20 +87,30 @@ static void make_kinds(kind *kinds, uint64_t *rng)
         for (int i = 0; i < lengths[k]; i++)
             it->prompt[i] = "abc defghi "[i < n_common ? i % 11 : (int)(rng_next(rng) % 11)];
         it->prompt[lengths[k]] = '\0';
-        it->n_predict = 40 + (int)(rng_next(rng) % (OUTPUT_MAX - 40));
-        it->temperature = k % 2 ? 0.7f : 0.0f;
-        it->expected = expected_text(it->prompt, it->temperature, (uint64_t)k, it->n_predict);
+        set_params(it, k, rng);
+        it->expected = expected_answer(it->prompt, &it->params);
+    }
+}
+
+static void free_kinds(kind *kinds)
+{
+    for (int k = 0; k < KINDS; k++) {
+        lf_grammar_free(kinds[k].params.grammar);
+        free(kinds[k].expected);
     }
 }
 
 /* One client's request, of a kind; whether it wants a stream is its number's. */
-static int ask(const server *s, const kind *it, int i_kind, const char *way, bool streams)
+static int ask(const server *s, const kind *it, const char *way, bool streams)
 {
+    const lf_request_params *p = &it->params;
     char body[PROMPT_MAX + 512];
-    (void)snprintf(body, sizeof body,
-                   "{\"prompt\":\"%s\",\"max_tokens\":%d,\"temperature\":%g,\"seed\":%d,\"stream\":%s,%s}",
-                   it->prompt, it->n_predict, (double)it->temperature, i_kind, streams ? "true" : "false",
-                   way);
+    (void)snprintf(
+        body, sizeof body,
+        "{\"prompt\":\"%s\",\"max_tokens\":%d,\"temperature\":%g,\"seed\":%d,\"presence_penalty\":%g,"
+        "\"frequency_penalty\":%g,\"stream\":%s,%s%s}",
+        it->prompt, p->n_predict, (double)p->temperature, (int)p->seed, (double)p->presence_penalty,
+        (double)p->frequency_penalty, streams ? "true" : "false", it->form, way);
     const int fd = connect_to(s->port);
     assert_true(send_request(fd, "POST", "/v1/completions", "", body));
     return fd;
@@ -94,7 +134,7 @@ static void check_answer(int fd, const kind *it, bool streams)
     if (streams) {
         stream st = parse_stream(&a);
         assert_string_equal(st.text[0].data, it->expected);
-        assert_string_equal(st.finish[0], "length");
+        assert_string_equal(st.finish[0], it->form[0] ? "stop" : "length");
         assert_int_equal(st.n_done, 1);
         free_stream(&st);
     } else {
@@ -137,13 +177,13 @@ static void test_exactness_under_load(void **state)
     const int n = (int)setting("LOOKFAR_CLIENTS", CLIENTS);
     uint64_t rng = setting("LOOKFAR_SEED", 11);
     assert_in_range(n, 1, CLIENTS_MAX);
-    server s = start_server("-c", "1024", "--cache-pages", "10", "--parallel", "12", "--queue", "1000",
+    server s = start_server("-c", "1024", "--cache-pages", "9", "--parallel", "12", "--queue", "1000",
                             "--draft-model", serving_model(), "--trace", serving_file("trace"),
                             "--draft-window", "70", "-b", "96");
     make_kinds(kinds, &rng);
     for (int i = 0; i < n; i++) {
         kind_of[i] = (int)(rng_next(&rng) % KINDS);
-        fds[i] = ask(&s, &kinds[kind_of[i]], kind_of[i], ways[(uint64_t)i % N_WAYS], i % 3 > 0);
+        fds[i] = ask(&s, &kinds[kind_of[i]], ways[(uint64_t)i % N_WAYS], i % 3 > 0);
     }
     for (int i = 0; i < n; i++) {
         if (rng_next(&rng) % 5 == 0)
@@ -156,7 +196,7 @@ static void test_exactness_under_load(void **state)
                  hits = metric(&s, "lookfar:prefix_cache_hits_total");
     print_message("%d clients: %g preemptions, %g prompt tokens found in the cache\n", n, preemptions, hits);
     assert_true(preemptions > 0 && hits > 0);
-    for (int k = 0; k < KINDS; k++) free(kinds[k].expected);
+    free_kinds(kinds);
     stop_cleanly(&s);
     assert_int_equal(count_traced(serving_file("trace")), (int)preemptions);
 }

@@ -25,6 +25,7 @@ for patch in "$@"; do
     tests=$(sed -n '2s/^tests: //p' "$patch")
     log=$copy/$name.log
     targets=$(for t in $tests; do echo "build/tests/$t"; done)
+    case $tests in *test_serve*) targets="$targets build/lookfar" ;; esac # which the server's tests start
     if ! patch -s -p1 -d "$copy" <"$patch"; then
         survived "$name" "does not apply"
         continue

@@ -2,9 +2,8 @@
 #include "call.h"
 #include "chat.h"
 #include "job.h"
+#include "json.h"
 #include "page.h"
-
-#include "../app.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +42,7 @@ static void handle_metrics(serve_exchange *x)
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &own); /* this is the thread */
     m.http_seconds = (double)own.tv_sec + (double)own.tv_nsec * 1e-9;
     if (!serve_metrics_write(&x->out, &m, x->server->options->metrics_prefix, x->server->options->model_name))
-        x->out_of_memory = true;
+        serve_answer_lost(x);
     serve_answer_text(x, "text/plain; version=0.0.4; charset=utf-8");
 }
 
@@ -133,7 +132,7 @@ static json_t *piece_json(const lf_engine *engine, int32_t id)
     json_t *piece = json_stringn(bytes, n);
     if (piece) return json_pack("{s:i, s:o}", "id", (int)id, "piece", piece);
     piece = json_array();
-    for (size_t i = 0; i < n; i++) (void)json_array_append_new(piece, json_integer((unsigned char)bytes[i]));
+    for (size_t i = 0; i < n; i++) serve_json_push(&piece, json_integer((unsigned char)bytes[i]));
     return json_pack("{s:i, s:o}", "id", (int)id, "piece", piece);
 }
 
@@ -150,7 +149,7 @@ static void handle_tokenize(serve_exchange *x)
         const bool pieces = read_flag(body, "with_pieces", false);
         json_t *tokens = json_array();
         for (size_t i = 0; i < n; i++)
-            (void)json_array_append_new(tokens, pieces ? piece_json(engine, ids[i]) : json_integer(ids[i]));
+            serve_json_push(&tokens, pieces ? piece_json(engine, ids[i]) : json_integer(ids[i]));
         serve_answer_json(x, 200,
                           json_pack("{s:o, s:I, s:i}", "tokens", tokens, "count", (json_int_t)n,
                                     "max_model_len", engine_info(x).n_ctx));
@@ -177,7 +176,7 @@ static void handle_detokenize(serve_exchange *x)
     if (e.status) {
         serve_answer_error(x, &e);
     } else {
-        json_t *content = app_text_json(text, len);
+        json_t *content = json_stringn(text, len);
         serve_answer_json(x, 200, json_pack("{s:O, s:o}", "content", content, "prompt", content));
     }
     free(text);
@@ -196,7 +195,7 @@ static void handle_apply_template(serve_exchange *x)
         ok = serve_refuse(&e, "messages", "messages: expected a list of messages");
     if (ok &&
         serve_chat_render(serve_runner_engine(x->server->runner), x->body.data, x->body.len, &text, &len, &e))
-        serve_answer_json(x, 200, json_pack("{s:o}", "prompt", app_text_json(text, len)));
+        serve_answer_json(x, 200, json_pack("{s:s%}", "prompt", text, len));
     else
         serve_answer_error(x, &e);
     free(text);

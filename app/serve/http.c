@@ -1,4 +1,4 @@
-/* The event loop, and what libmicrohttpd calls. */
+/* Connections, exchanges, and the event loop that they live in. */
 #include "server.h"
 
 #include "base/clock.h"
@@ -16,23 +16,12 @@
 
 enum {
     CONNECTIONS_MAX = 4096,
-    HEAD_BYTES_MAX = 32 << 10,     /* of a request's head, and of libmicrohttpd's own needs */
-    STREAM_BLOCK_BYTES = 16 << 10, /* given to a socket at a time */
-    UNSENT_BYTES_MAX = 4 << 20,    /* of a stream whose client does not read */
-    SOCKET_BYTES = 256 << 10, /* asked of the kernel, which would take megabytes for such a client, too */
+    HEAD_BYTES_MAX = 32 << 10, /* of a request's head, and of libmicrohttpd's own needs */
+    SOCKET_BYTES = 256 << 10,  /* asked of the kernel, which would take megabytes for such a client, too */
     BODY_BYTES_PER_SECOND = 16 << 10, /* slower clients run out of time */
     EVENTS_MAX = 64,
     TICK_MS = 500,
     FLUSH_SECONDS = 2, /* for last answers to leave after the grace time */
-};
-
-/* A connection. A request that is not whole `timeout` after the last one ended, or the connection began, is given up: so is an
- * idle connection. */
-struct serve_client {
-    serve_client *next, **link;
-    int fd;
-    int64_t since_ns; /* 0: a request is being worked on */
-    size_t received;  /* of a body, which moves the deadline */
 };
 
 /* Of a processor's time: what the thread takes where it can choose. */
@@ -43,250 +32,12 @@ static double seconds_since(int64_t ns)
     return (double)(lf_clock_ns() - ns) * 1e-9;
 }
 
-/* ---- answers ---- */
-
-static void fail_memory(serve_exchange *x)
-{
-    x->out_of_memory = x->ended = true;
-}
-
-void serve_exchange_wake(serve_exchange *x)
-{
-    if (!x->suspended) return;
-    x->suspended = false;
-    MHD_resume_connection(x->connection);
-}
-
-void serve_answer_text(serve_exchange *x, const char *content_type)
-{
-    x->content_type = content_type;
-    if (!x->status) x->status = 200;
-    serve_exchange_wake(x);
-}
-
-static int append_dump(const char *text, size_t n, void *cookie)
-{
-    return lf_bytes_append(cookie, text, n) ? 0 : -1;
-}
-
-void serve_answer_json(serve_exchange *x, int status, json_t *object)
-{
-    x->out.len = 0;
-    x->status = status;
-    if (!object || json_dump_callback(object, append_dump, &x->out, SERVE_DUMP_FLAGS) != 0) fail_memory(x);
-    json_decref(object);
-    serve_answer_text(x, "application/json");
-}
-
-void serve_answer_error(serve_exchange *x, const serve_error *e)
-{
-    x->retry_after = e->retry_after;
-    serve_answer_json(x, e->status, serve_error_json(e));
-}
-
-void serve_stream_begin(serve_exchange *x)
-{
-    x->streams = true;
-    x->fed_ns = lf_clock_ns();
-    serve_answer_text(x, "text/event-stream");
-}
-
-/* Ends a connection at once; libmicrohttpd sees the hang-up and cleans up. */
-static void hang_up(const serve_client *client)
-{
-    (void)shutdown(client->fd, SHUT_RDWR);
-}
-
-/* What was appended to a stream goes on its way, unless so much waits already that nobody can be reading. */
-static void stream_on(serve_exchange *x)
-{
-    x->fed_ns = lf_clock_ns();
-    if (x->out.len - x->n_read > UNSENT_BYTES_MAX && !x->gone) {
-        x->gone = true;
-        if (x->client) hang_up(x->client);
-    }
-    serve_exchange_wake(x);
-}
-
-void serve_stream_event(serve_exchange *x, json_t *json)
-{
-    if (x->gone || x->ended) {
-        json_decref(json);
-        return;
-    }
-    bool ok = lf_bytes_append(&x->out, "data: ", 6);
-    ok = ok && (json ? json_dump_callback(json, append_dump, &x->out, SERVE_DUMP_FLAGS) == 0
-                     : lf_bytes_append(&x->out, "[DONE]", 6));
-    json_decref(json);
-    if (!ok || !lf_bytes_append(&x->out, "\n\n", 2)) fail_memory(x);
-    stream_on(x);
-}
-
-void serve_stream_chunk(serve_exchange *x, const serve_chunk *chunk, const char *text, size_t len)
-{
-    if (x->gone || x->ended) return;
-    if (!serve_chunk_write(&x->out, chunk, text, len)) fail_memory(x);
-    stream_on(x);
-}
-
-void serve_stream_end(serve_exchange *x)
-{
-    x->ended = true;
-    serve_exchange_wake(x);
-}
-
-/* ---- from an exchange to libmicrohttpd ---- */
-
-/* What a stream has; suspends when that is nothing. */
-static ssize_t read_stream(void *cookie, uint64_t pos, char *out, size_t size)
-{
-    serve_exchange *x = cookie;
-    const size_t n_left = x->out.len - x->n_read, n = n_left < size ? n_left : size;
-    (void)pos;
-    if (x->gone || x->out_of_memory) return MHD_CONTENT_READER_END_WITH_ERROR;
-    if (n == 0) {
-        if (x->ended) return MHD_CONTENT_READER_END_OF_STREAM;
-        MHD_suspend_connection(x->connection);
-        x->suspended = true;
-        return 0;
-    }
-    memcpy(out, x->out.data + x->n_read, n);
-    x->n_read += n;
-    if (2 * x->n_read >=
-        x->out.len) { /* or a client that is always a little behind would make it grow for ever */
-        x->out.len -= x->n_read;
-        memmove(x->out.data, x->out.data + x->n_read, x->out.len);
-        x->n_read = 0;
-    }
-    return (ssize_t)n;
-}
-
-static bool add_headers(const serve_exchange *x, struct MHD_Response *response)
-{
-    const struct {
-        const char *name, *value;
-    } headers[] = {
-        {"Content-Type", x->content_type},
-        {"X-Request-Id", x->id},
-        {"X-Content-Type-Options", "nosniff"},
-        {"Cache-Control", x->is_page ? "no-cache" : "no-store"},
-        {"X-Accel-Buffering", x->streams ? "no" : NULL}, /* proxies are to pass on what comes */
-        {"Access-Control-Allow-Origin", x->allowed_origin},
-        {"Access-Control-Allow-Methods", x->allowed_origin ? "GET, POST, OPTIONS" : NULL},
-        {"Access-Control-Allow-Headers", x->allowed_origin ? "Authorization, Content-Type, X-Api-Key" : NULL},
-        {"Access-Control-Expose-Headers", x->allowed_origin ? "X-Request-Id, Retry-After" : NULL},
-        {"Vary", x->server->options->n_origins > 0 ? "Origin" : NULL},
-        {"Content-Security-Policy",
-         x->is_page ? "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-                      "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-                    : NULL},
-        {"Referrer-Policy", x->is_page ? "no-referrer" : NULL},
-        {"WWW-Authenticate", x->status == 401 ? "Bearer" : NULL},
-        {"Connection", x->server->draining ? "close" : NULL},
-    };
-    char seconds[16];
-    bool ok = true;
-    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
-        if (headers[i].value)
-            ok = ok && MHD_add_response_header(response, headers[i].name, headers[i].value) == MHD_YES;
-    (void)snprintf(seconds, sizeof seconds, "%d", x->retry_after);
-    return ok &&
-           (x->retry_after == 0 || MHD_add_response_header(response, "Retry-After", seconds) == MHD_YES);
-}
-
-/* Hands over the answer, or suspends until there is one. */
-static enum MHD_Result give_answer(serve_exchange *x)
-{
-    if (x->gone || x->out_of_memory) return MHD_NO; /* closes the connection */
-    if (!x->status) {
-        MHD_suspend_connection(x->connection);
-        x->suspended = true;
-        return MHD_YES;
-    }
-    struct MHD_Response *response = x->streams ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
-                                                                                   STREAM_BLOCK_BYTES,
-                                                                                   read_stream, x, NULL)
-                                               : MHD_create_response_from_buffer(x->out.len, x->out.data,
-                                                                                 MHD_RESPMEM_PERSISTENT);
-    if (!response) return MHD_NO;
-    const bool ok = add_headers(x, response);
-    const enum MHD_Result result = ok ? MHD_queue_response(x->connection, (unsigned)x->status, response)
-                                      : MHD_NO;
-    MHD_destroy_response(response);
-    return result;
-}
-
-/* ---- who may ---- */
-
-static const char *header(const serve_exchange *x, const char *name)
-{
-    return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
-}
-
-/* In a time that does not tell how much of the key was right. */
-static bool is_equal(const char *a, const char *b)
-{
-    const size_t n = strlen(a), n_b = strlen(b);
-    unsigned difference = n != n_b;
-    for (size_t i = 0; i < n; i++) difference |= (unsigned char)a[i] ^ (unsigned char)b[n_b ? i % n_b : 0];
-    return difference == 0;
-}
-
-static bool check_key(const serve_exchange *x, serve_error *e)
-{
-    const serve_options *o = x->server->options;
-    const char *authorization = header(x, "Authorization"), *key = header(x, "X-Api-Key");
-    bool ok = o->n_keys == 0;
-    if (authorization && strncasecmp(authorization, "Bearer ", 7) == 0) key = authorization + 7;
-    for (int i = 0; key && i < o->n_keys; i++) ok |= is_equal(key, o->keys[i]);
-    if (ok) return true;
-    return serve_fail(e, 401, "invalid_api_key", key ? "the API key is not known" : "an API key is needed");
-}
-
-/* A browser says where a request comes from. Pages of other sites must not talk to a server on somebody's own machine, not
- * even without reading the answer, unless they are allowed to. */
-static bool check_origin(serve_exchange *x, serve_error *e)
-{
-    const serve_options *o = x->server->options;
-    const char *origin = header(x, "Origin"), *host = header(x, "Host");
-    if (!origin) return true;
-    for (int i = 0; i < o->n_origins; i++)
-        if (strcmp(o->origins[i], "*") == 0 || strcmp(o->origins[i], origin) == 0)
-            x->allowed_origin = o->origins[i];
-    const char *sep = strstr(origin, "://");
-    if (x->allowed_origin || (sep && host && strcmp(sep + 3, host) == 0)) return true;
-    return serve_fail(e, 403, "origin_not_allowed",
-                      "the origin %.200s is not allowed; lookfar serve --cors-origin ORIGIN allows one",
-                      origin);
-}
-
-static bool check_length(const serve_exchange *x, serve_error *e)
-{
-    const char *length = header(x, "Content-Length");
-    const size_t max = x->server->options->body_max;
-    if (!length || strtoull(length, NULL, 10) <= max) return true;
-    return serve_fail(e, 413, NULL, "the body: found %.32s bytes, expected at most %zu", length, max);
-}
-
-static bool check_phase(const serve_exchange *x, serve_error *e)
-{
-    if (x->server->draining) {
-        (void)serve_fail(e, 503, "shutting_down", "the server is shutting down");
-    } else if (x->route->needs_engine && serve_runner_phase(x->server->runner, NULL) != SERVE_READY) {
-        (void)serve_fail(e, 503, "loading", "Loading model");
-    } else {
-        return true;
-    }
-    e->retry_after = 2;
-    return false;
-}
-
 /* ---- an exchange ---- */
 
 /* The client's id if it is one for a log, else ours. */
 static void set_id(serve_exchange *x)
 {
-    const char *id = header(x, "X-Request-Id");
+    const char *id = serve_header(x, "X-Request-Id");
     const size_t n = id ? strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") : 0;
     if (n > 0 && n < sizeof x->id && id[n] == '\0')
         (void)snprintf(x->id, sizeof x->id, "%s", id);
@@ -319,10 +70,7 @@ static serve_exchange *begin_exchange(serve_server *s, struct MHD_Connection *co
     s->n_requests++;
     set_id(x);
     x->route = serve_find_route(strcmp(method, "HEAD") == 0 ? "GET" : method, url, &x->error);
-    const bool ok = check_origin(x, &x->error) && x->route &&
-                    (x->route->is_public || check_key(x, &x->error)) && check_phase(x, &x->error) &&
-                    check_length(x, &x->error);
-    if (!ok) x->route = NULL;
+    if (!serve_check_head(x, &x->error)) x->route = NULL;
     return x;
 }
 
@@ -383,7 +131,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         return goes_on ? MHD_YES : MHD_NO;
     }
     if (!x->dispatched) dispatch(x);
-    return give_answer(x);
+    return serve_answer_give(x);
 }
 
 static void log_exchange(const serve_exchange *x)
@@ -457,18 +205,14 @@ static void check_deadlines(const serve_server *s)
     for (const serve_client *c = s->clients; c; c = c->next) {
         const double allowed = s->options->timeout_seconds +
                                (double)c->received / (double)BODY_BYTES_PER_SECOND;
-        if (c->since_ns && seconds_since(c->since_ns) > allowed) hang_up(c);
+        if (c->since_ns && seconds_since(c->since_ns) > allowed) serve_client_hang_up(c);
     }
 }
 
 static void keep_streams_alive(const serve_server *s)
 {
-    static const char comment[] = ": keep-alive\n\n";
-    for (serve_exchange *x = s->exchanges; x; x = x->next) {
-        if (!x->streams || x->ended || x->gone || x->out.len > 0) continue;
-        if (seconds_since(x->fed_ns) < s->options->keepalive_seconds) continue;
-        if (lf_bytes_append(&x->out, comment, sizeof comment - 1)) stream_on(x);
-    }
+    for (serve_exchange *x = s->exchanges; x; x = x->next)
+        if (x->streams && seconds_since(x->fed_ns) >= s->options->keepalive_seconds) serve_stream_comment(x);
 }
 
 static void client_gone(serve_exchange *x)

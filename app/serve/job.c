@@ -9,6 +9,7 @@
 
 #include "chat.h"
 #include "chunk.h"
+#include "json.h"
 #include "reply.h"
 
 #include "base/clock.h"
@@ -19,7 +20,12 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { RETRY_SECONDS_MAX = 60 };
+enum {
+    RETRY_SECONDS_MAX = 60,
+    /* log probabilities of an answer that is no stream, which is JSON in memory as a whole: a gigabyte of it */
+    SCORES_MAX = 1 << 22,
+    CHAT_SCORES_MAX = 1 << 20, /* each an object with bytes */
+};
 
 typedef struct prompt {
     int32_t *ids;
@@ -160,6 +166,29 @@ static bool read_prompts(serve_job *job, serve_error *e)
     return true;
 }
 
+static bool check_scores(const serve_job *job, serve_error *e)
+{
+    const serve_call *call = &job->call;
+    const lf_request_params *p = &call->params;
+    const int max = call->is_chat ? CHAT_SCORES_MAX : SCORES_MAX;
+    lf_engine_info info = {.size = sizeof info};
+    int64_t n = 0;
+    if (!p->logprobs || call->stream) return true;
+    lf_engine_get_info(job->reply.engine, &info);
+    for (int i = 0; i < call->n_prompts; i++) {
+        const int n_ids = (int)job->prompts[i].n_ids, room = info.n_ctx + 1 - n_ids;
+        const int n_tokens = (p->n_predict >= 0 && p->n_predict < room ? p->n_predict : room) +
+                             (call->echo ? n_ids : 0);
+        n += (int64_t)call->n * n_tokens * (1 + p->n_top);
+    }
+    if (n <= max) return true;
+    return serve_refuse(
+        e, "logprobs",
+        "logprobs: found up to %lld log probabilities for one answer, expected at most %d; ask for "
+        "fewer tokens, choices or alternatives, or for a stream",
+        (long long)n, max);
+}
+
 static bool read_prediction(serve_job *job, serve_error *e)
 {
     lf_error err;
@@ -253,8 +282,8 @@ static bool prepare(serve_job *job, bool is_chat, serve_error *e)
     (void)snprintf(job->reply.id, sizeof job->reply.id, "%s-%012llx%06llx", is_chat ? "chatcmpl" : "cmpl",
                    (unsigned long long)(s->id_salt & 0xFFFFFFFFFFFF), (unsigned long long)s->n_requests);
     const int n_runs = job->call.n_prompts * job->call.n;
-    if (!check_queue(s, n_runs, e) || !read_prompts(job, e) || !read_prediction(job, e) ||
-        !read_format(job, e))
+    if (!check_queue(s, n_runs, e) || !read_prompts(job, e) || !check_scores(job, e) ||
+        !read_prediction(job, e) || !read_format(job, e))
         return false;
     job->n_runs = n_runs;
     return make_runs(job, e);
@@ -307,9 +336,9 @@ static void tell_progress(serve_job *job, int i)
     const serve_feed nothing = {0};
     const serve_part part = {.index = i, .feed = &nothing, .offset = &c->offset};
     json_t *chunk = serve_chunk_json(&job->reply, serve_delta_json(&job->reply, &part));
-    (void)json_object_set_new(chunk, "prompt_progress",
-                              serve_progress_json((int)job->runs[i].params.n_ids, done,
-                                                  (double)(lf_clock_ns() - job->began_ns) * 1e-9));
+    serve_json_set(&chunk, "prompt_progress",
+                   serve_progress_json((int)job->runs[i].params.n_ids, done,
+                                       (double)(lf_clock_ns() - job->began_ns) * 1e-9));
     serve_stream_event(job->x, chunk);
 }
 
@@ -333,10 +362,10 @@ static serve_part part_of(serve_job *job, int i)
     return part;
 }
 
-static void add_extras(const serve_job *job, json_t *answer, const lf_request_result *result)
+static void add_extras(const serve_job *job, json_t **answer, const lf_request_result *result)
 {
-    if (job->call.wants_timings) (void)json_object_set_new(answer, "timings", serve_timings_json(result));
-    if (job->call.wants_metrics) (void)json_object_set_new(answer, "metrics", serve_speculation_json(result));
+    if (job->call.wants_timings) serve_json_set(answer, "timings", serve_timings_json(result));
+    if (job->call.wants_metrics) serve_json_set(answer, "metrics", serve_speculation_json(result));
 }
 
 /* Scoring a prompt takes a token of output, which who asked for none does not see. */
@@ -381,9 +410,8 @@ static void stream_choice(serve_job *job, int i)
         serve_part part = part_of(job, i);
         part.finish_reason = ends ? finish_reason(&job->runs[i]) : NULL;
         json_t *chunk = serve_chunk_json(&job->reply, serve_delta_json(&job->reply, &part));
-        if (job->call.wants_provenance)
-            (void)json_object_set_new(chunk, "lookfar", serve_provenance_json(said));
-        if (ends) add_extras(job, chunk, &job->runs[i].result);
+        if (job->call.wants_provenance) serve_json_set(&chunk, "lookfar", serve_provenance_json(said));
+        if (ends) add_extras(job, &chunk, &job->runs[i].result);
         serve_stream_event(job->x, chunk);
     }
     serve_feed_clear(said);
@@ -395,7 +423,7 @@ static void begin_stream(serve_job *job)
     job->begun = true;
     serve_stream_begin(job->x);
     for (int i = 0; i < job->n_runs; i++) {
-        if (is_plain(&job->call) && !make_chunk(job, i)) job->x->out_of_memory = true;
+        if (is_plain(&job->call) && !make_chunk(job, i)) serve_answer_lost(job->x);
         if (job->call.is_chat) serve_stream_event(job->x, serve_chunk_json(&job->reply, serve_role_json(i)));
         stream_choice(job, i);
     }
@@ -408,10 +436,10 @@ static void end_stream(serve_job *job)
     } else {
         if (job->call.include_usage) {
             json_t *chunk = serve_envelope_json(&job->reply, json_array());
-            (void)json_object_set_new(chunk, "usage", serve_usage_json(&job->reply, &job->total));
+            serve_json_set(&chunk, "usage", serve_usage_json(&job->reply, &job->total));
             serve_stream_event(job->x, chunk);
         }
-        serve_stream_event(job->x, NULL);
+        serve_stream_done(job->x);
     }
     serve_stream_end(job->x);
 }
@@ -429,14 +457,14 @@ static void answer_whole(serve_job *job)
         drop_extra(job, &job->runs[i].said);
         serve_part part = part_of(job, i);
         part.finish_reason = finish_reason(&job->runs[i]);
-        (void)json_array_append_new(choices, serve_choice_json(&job->reply, &part));
+        serve_json_push(&choices, serve_choice_json(&job->reply, &part));
         if (job->call.wants_provenance)
-            (void)json_array_append_new(provenance, serve_provenance_json(&job->runs[i].said));
+            serve_json_push(&provenance, serve_provenance_json(&job->runs[i].said));
     }
     json_t *answer = serve_envelope_json(&job->reply, choices);
-    (void)json_object_set_new(answer, "usage", serve_usage_json(&job->reply, &job->total));
-    add_extras(job, answer, &job->total);
-    if (job->call.wants_provenance) (void)json_object_set(answer, "lookfar", provenance);
+    serve_json_set(&answer, "usage", serve_usage_json(&job->reply, &job->total));
+    add_extras(job, &answer, &job->total);
+    if (job->call.wants_provenance) serve_json_set(&answer, "lookfar", json_incref(provenance));
     json_decref(provenance);
     serve_answer_json(job->x, 200, answer);
 }

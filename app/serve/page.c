@@ -24,7 +24,7 @@ void serve_handle_page(serve_exchange *x)
         if (strcmp(x->path, files[i].path) != 0) continue;
         x->is_page = true;
         if (!lf_bytes_append(&x->out, files[i].begin, (size_t)(files[i].end - files[i].begin)))
-            x->out_of_memory = true;
+            serve_answer_lost(x);
         serve_answer_text(x, files[i].type);
     }
 }

@@ -1,6 +1,6 @@
 #include "reply.h"
 
-#include "../app.h"
+#include "json.h"
 
 #include <string.h>
 
@@ -24,7 +24,7 @@ static json_t *token_bytes_json(const lf_engine *engine, int32_t id)
     char bytes[LF_TOKEN_BYTES_LIMIT];
     const size_t n = lf_token_text(engine, id, bytes);
     json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) (void)json_array_append_new(list, json_integer((unsigned char)bytes[i]));
+    for (size_t i = 0; i < n; i++) serve_json_push(&list, json_integer((unsigned char)bytes[i]));
     return list;
 }
 
@@ -46,9 +46,9 @@ static json_t *chat_logprobs_json(const serve_reply *r, const serve_feed *feed)
         if (t->id < 0) continue;
         json_t *token = token_json(r->engine, t->id, t->logprob), *likeliest = json_array();
         for (int k = 0; k < t->n_top; k++, top++)
-            (void)json_array_append_new(likeliest, token_json(r->engine, top->id, top->logprob));
-        (void)json_object_set_new(token, "top_logprobs", likeliest);
-        (void)json_array_append_new(content, token);
+            serve_json_push(&likeliest, token_json(r->engine, top->id, top->logprob));
+        serve_json_set(&token, "top_logprobs", likeliest);
+        serve_json_push(&content, token);
     }
     return json_pack("{s:o, s:n}", "content", content, "refusal");
 }
@@ -73,13 +73,13 @@ static void add_to_lists(lists *l, int32_t id, const float *logprob, const lf_lo
     json_t *likeliest = n_top > 0 ? json_object() : json_null();
     for (int k = 0; k < n_top; k++) {
         json_t *name = token_text_json(l->engine, top[k].id);
-        (void)json_object_set_new(likeliest, json_string_value(name), json_real((double)top[k].logprob));
+        serve_json_set(&likeliest, json_string_value(name), json_real((double)top[k].logprob));
         json_decref(name);
     }
-    (void)json_array_append_new(l->tokens, token_text_json(l->engine, id));
-    (void)json_array_append_new(l->logprobs, logprob ? json_real((double)*logprob) : json_null());
-    (void)json_array_append_new(l->tops, likeliest);
-    (void)json_array_append_new(l->offsets, json_integer((json_int_t)offset));
+    serve_json_push(&l->tokens, token_text_json(l->engine, id));
+    serve_json_push(&l->logprobs, logprob ? json_real((double)*logprob) : json_null());
+    serve_json_push(&l->tops, likeliest);
+    serve_json_push(&l->offsets, json_integer((json_int_t)offset));
 }
 
 /* A place in the text of a prompt that moves on token by token. */
@@ -141,18 +141,19 @@ static json_t *logprobs_json(const serve_reply *r, const serve_part *part)
 static json_t *ids_json(const int32_t *ids, size_t n)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) (void)json_array_append_new(list, json_integer(ids[i]));
+    for (size_t i = 0; i < n; i++) serve_json_push(&list, json_integer(ids[i]));
     return list;
 }
 
+/* All texts are UTF-8: those of outputs and of ids by lf_detokenize's promise, other prompts because they came as JSON. */
 static json_t *part_text_json(const serve_part *part)
 {
     const lf_bytes *text = &part->feed->text;
-    if (!part->echo) return app_text_json(text->data ? text->data : "", text->len);
+    if (!part->echo) return json_stringn(text->data ? text->data : "", text->len);
     lf_bytes whole = {0};
     json_t *json = NULL;
     if (lf_bytes_append(&whole, part->echo, part->echo_len) && lf_bytes_append(&whole, text->data, text->len))
-        json = app_text_json(whole.data, whole.len);
+        json = json_stringn(whole.data, whole.len);
     lf_bytes_free(&whole);
     return json;
 }
@@ -167,11 +168,10 @@ static json_t *choice_json(const serve_reply *r, const serve_part *part, const c
     if (!r->call->wants_ids) return choice;
     json_t *ids = json_array();
     for (size_t i = part->feed->n_prompt; i < part->feed->n_tokens; i++)
-        if (part->feed->tokens[i].id >= 0)
-            (void)json_array_append_new(ids, json_integer(part->feed->tokens[i].id));
-    (void)json_object_set_new(choice, "token_ids", ids);
+        if (part->feed->tokens[i].id >= 0) serve_json_push(&ids, json_integer(part->feed->tokens[i].id));
+    serve_json_set(&choice, "token_ids", ids);
     if (part->prompt_ids)
-        (void)json_object_set_new(choice, "prompt_token_ids", ids_json(part->prompt_ids, part->n_prompt_ids));
+        serve_json_set(&choice, "prompt_token_ids", ids_json(part->prompt_ids, part->n_prompt_ids));
     return choice;
 }
 
@@ -212,7 +212,7 @@ json_t *serve_envelope_json(const serve_reply *r, json_t *choices)
 json_t *serve_chunk_json(const serve_reply *r, json_t *part)
 {
     json_t *chunk = serve_envelope_json(r, json_pack("[o]", part));
-    if (r->call->include_usage) (void)json_object_set_new(chunk, "usage", json_null());
+    if (r->call->include_usage) serve_json_set(&chunk, "usage", json_null());
     return chunk;
 }
 
@@ -224,9 +224,8 @@ json_t *serve_provenance_json(const serve_feed *feed)
     const char *text = feed->text.data ? feed->text.data : "";
     for (size_t i = 0; i < feed->n_tokens; i++) {
         const serve_token *t = &feed->tokens[i];
-        (void)json_array_append_new(tokens,
-                                    json_pack("{s:i, s:o, s:b}", "id", (int)t->id, "text",
-                                              app_text_json(text, t->len), "proposed", (int)t->proposed));
+        serve_json_push(&tokens, json_pack("{s:i, s:s%, s:b}", "id", (int)t->id, "text", text, t->len,
+                                           "proposed", (int)t->proposed));
         text += t->len;
     }
     return json_pack("{s:o}", "tokens", tokens);
@@ -245,9 +244,9 @@ json_t *serve_usage_json(const serve_reply *r, const lf_request_result *t)
                               t->prompt_tokens + t->output_tokens, "prompt_tokens_details", "cached_tokens",
                               t->cached_tokens);
     if (r->call->prediction)
-        (void)json_object_set_new(usage, "completion_tokens_details",
-                                  json_pack("{s:i, s:i}", "accepted_prediction_tokens", t->accepted,
-                                            "rejected_prediction_tokens", t->proposed - t->accepted));
+        serve_json_set(&usage, "completion_tokens_details",
+                       json_pack("{s:i, s:i}", "accepted_prediction_tokens", t->accepted,
+                                 "rejected_prediction_tokens", t->proposed - t->accepted));
     return usage;
 }
 

@@ -335,6 +335,16 @@ static void *thread_main(void *cookie)
 
 /* ---- for the HTTP thread ---- */
 
+/* Of a runner without a thread. */
+static void free_runner(serve_runner *r)
+{
+    lf_engine_close(r->engine);
+    (void)pthread_cond_destroy(&r->work);
+    (void)pthread_mutex_destroy(&r->mutex);
+    if (r->wake_fd >= 0) (void)close(r->wake_fd);
+    free(r);
+}
+
 lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, void *cookie, FILE *trace,
                              lf_error *err)
 {
@@ -346,21 +356,15 @@ lf_status serve_runner_start(serve_runner **out, serve_open_fn *open_engine, voi
     r->trace = trace;
     r->submits_end = &r->submits;
     r->awaits = true;
-    r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (r->wake_fd < 0) {
-        const int why = errno;
-        free(r);
-        return lf_fail(err, LF_EIO, "the engine's thread: cannot make an eventfd: %s", strerror(why));
-    }
     (void)pthread_mutex_init(&r->mutex, NULL);
     (void)pthread_cond_init(&r->work, NULL);
-    const int why = pthread_create(&r->thread, NULL, thread_main, r);
+    r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    const int why = r->wake_fd < 0 ? errno : pthread_create(&r->thread, NULL, thread_main, r);
     if (why == 0) {
         *out = r;
         return LF_OK;
     }
-    (void)close(r->wake_fd);
-    free(r);
+    free_runner(r);
     return lf_fail(err, LF_ELIMIT, "the engine's thread: cannot start: %s", strerror(why));
 }
 
@@ -372,11 +376,7 @@ void serve_runner_stop(serve_runner *r)
     (void)pthread_cond_signal(&r->work);
     (void)pthread_mutex_unlock(&r->mutex);
     (void)pthread_join(r->thread, NULL);
-    lf_engine_close(r->engine);
-    (void)pthread_cond_destroy(&r->work);
-    (void)pthread_mutex_destroy(&r->mutex);
-    (void)close(r->wake_fd);
-    free(r);
+    free_runner(r);
 }
 
 serve_phase serve_runner_phase(serve_runner *r, lf_error *err)

@@ -59,7 +59,7 @@ static const struct argp_option options[] = {
     {"keep-alive", OPT_KEEPALIVE, "SECONDS", 0, "a silent stream gets a comment after this (default: 15)", 0},
     {"grace", OPT_GRACE, "SECONDS", 0, "for requests to end after SIGTERM or SIGINT (default: 30)", 0},
     {"stream-delay", OPT_DELAY, "MS", 0,
-     "a token may wait so long to leave with the next ones, where there are many streams of a small model (default: 50)",
+     "a token may wait so long to leave with the next ones, where there are many streams of a small model (default: 100)",
      0},
     {"metrics-prefix", OPT_PREFIX, "TEXT", 0, "what names of metrics begin with (default: lookfar:)", 0},
     {0},
@@ -212,7 +212,7 @@ int app_serve(int argc, char **argv)
                            .timeout_seconds = 60,
                            .keepalive_seconds = 15,
                            .grace_seconds = 30,
-                           .delay_seconds = 0.05,
+                           .delay_seconds = 0.1,
                            .metrics_prefix = "lookfar:"}};
     lf_error err = {0};
     sigset_t ends, outside;

@@ -24,9 +24,6 @@
 
 enum { SERVE_KEYS_MAX = 256, SERVE_ORIGINS_MAX = 32 };
 
-/* How JSON is written: nine digits tell every float from its neighbours. */
-#define SERVE_DUMP_FLAGS (JSON_COMPACT | JSON_REAL_PRECISION(9))
-
 typedef struct serve_options {
     const char *host;
     int port; /* 0: any that is free */
@@ -47,7 +44,15 @@ typedef struct serve_options {
     bool quiet; /* no line for each request */
 } serve_options;
 
-typedef struct serve_client serve_client;
+/* A connection. A request that is not whole `timeout` after the last one ended, or the connection began, is given up: so is an
+ * idle connection. */
+typedef struct serve_client {
+    struct serve_client *next, **link;
+    int fd;
+    int64_t since_ns; /* 0: a request is being worked on */
+    size_t received;  /* of a body, which moves the deadline */
+} serve_client;
+
 typedef struct serve_exchange serve_exchange;
 typedef struct serve_job serve_job;
 
@@ -112,26 +117,45 @@ struct serve_exchange {
     int prompt_tokens, output_tokens; /* for the log */
 };
 
-/* ---- answers ---- */
+/* ---- access.c ---- */
 
-void serve_answer_json(serve_exchange *x, int status,
-                       json_t *object); /* takes the reference; NULL: out of memory */
+/* Whether a request may be answered by its route, as far as its head tells; if not, why. */
+bool serve_check_head(serve_exchange *x, serve_error *e);
+
+/* A header of the request, or NULL. */
+const char *serve_header(const serve_exchange *x, const char *name);
+
+/* ---- answer.c ---- */
+
+/* Of both, as of events below: the reference is taken, and NULL means that there was no memory for it. */
+void serve_answer_json(serve_exchange *x, int status, json_t *object);
 void serve_answer_error(serve_exchange *x, const serve_error *e);
 
 /* Text of the given type: what is in x->out. */
 void serve_answer_text(serve_exchange *x, const char *content_type);
 
-/* A stream of server-sent events: begin, any number of events, end. An event is "data: JSON"; json NULL is "[DONE]"; or a chunk
- * with a text (len) in it. */
+/* There is no memory for the answer: the client is told, or where a stream has begun, its connection ends. */
+void serve_answer_lost(serve_exchange *x);
+
+/* A stream of server-sent events: begin, any number of events, "[DONE]" if all went well, end. An event is "data: JSON", or a
+ * chunk with a text (len) in it; a comment is for a stream that was silent. */
 void serve_stream_begin(serve_exchange *x);
-void serve_stream_event(serve_exchange *x, json_t *json); /* takes the reference */
+void serve_stream_event(serve_exchange *x, json_t *json);
 void serve_stream_chunk(serve_exchange *x, const serve_chunk *chunk, const char *text, size_t len);
+void serve_stream_comment(serve_exchange *x);
+void serve_stream_done(serve_exchange *x);
 void serve_stream_end(serve_exchange *x);
+
+/* Hands the answer to libmicrohttpd, or suspends the connection until there is one. */
+enum MHD_Result serve_answer_give(serve_exchange *x);
 
 /* Goes on with a connection that waits for what was added just now. */
 void serve_exchange_wake(serve_exchange *x);
 
-/* ---- the loop ---- */
+/* Ends a connection at once: libmicrohttpd sees the hang-up and cleans up. */
+void serve_client_hang_up(const serve_client *client);
+
+/* ---- http.c: the loop ---- */
 
 /* Listens; *out is not freed by itself on failure. Then runs until *stop is set: a first time it drains, and ends what is left
  * after the grace time. signals: what is blocked outside of waiting. */

@@ -7,6 +7,10 @@
 
 typedef enum verdict { ADMITTED, FAILED, WAITS, NO_ROOM } verdict;
 
+/* Tokens: fewer are computed sooner than the page is copied that they are a part of. Texts may all begin alike with some, such as a
+ * mark or a role. */
+enum { SHARE_MIN = 8 };
+
 static int min_int(int a, int b)
 {
     return a < b ? a : b;
@@ -64,7 +68,10 @@ static void share_tokens(lf_sched *s, lf_job *job, lf_job **reader, int *reader_
     const int32_t *ids = seq->tokens.data;
     const int n_max = (int)seq->tokens.len - 1;
     const lf_job *donor = NULL;
-    int most = lf_prefix_attach(s->p.prefix, seq->kv, ids, n_max), n_seen = 0;
+    int attached = lf_prefix_attach(s->p.prefix, seq->kv, ids, n_max);
+    if (attached % LF_PAGE_POS < SHARE_MIN) attached -= attached % LF_PAGE_POS;
+    lf_kv_seq_truncate(seq->kv, attached);
+    int most = attached, n_seen = 0;
     *reader = NULL;
     *reader_len = 0;
     for (lf_job *other = s->first; n_seen < s->n_active; other = other->next) {
@@ -73,7 +80,7 @@ static void share_tokens(lf_sched *s, lf_job *job, lf_job **reader, int *reader_
         const int n = min_int((int)other->seq->tokens.len, n_max),
                   common = count_common(other->seq->tokens.data, ids, n),
                   there = min_int(common, lf_kv_seq_len(other->seq->kv));
-        if (there > most) {
+        if (there > most && there - attached >= SHARE_MIN) {
             most = there;
             donor = other;
         }
@@ -92,7 +99,7 @@ static bool is_worth_waiting(const lf_job *job, int reader_len)
 {
     const int have = lf_kv_seq_len(job->seq->kv), left = (int)job->seq->tokens.len - have,
               gain = reader_len - have;
-    return gain >= LF_PAGE_POS || (gain > 0 && 2 * gain >= left);
+    return gain >= LF_PAGE_POS || (gain >= SHARE_MIN && 2 * gain >= left);
 }
 
 /* ---- one job ---- */

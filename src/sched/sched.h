@@ -16,7 +16,7 @@
  *      theirs. So the oldest always goes on. A job that was preempted is read again, prompt and output, which the two laws make
  *      exact; what it has left in the prefix cache is not computed again.
  *   4. A job whose tokens begin like those of an active one waits until the other has read them, where that saves it most of its
- *      reading or a page, and then shares the pages, to the token. It keeps its place meanwhile.
+ *      reading or a page, and then shares the pages, to the token. It keeps its place meanwhile. A few tokens are not shared.
  *   5. Rows of a pass are given out as decode/plan.h says. Candidates never cost anybody its pages. */
 #ifndef LF_SCHED_SCHED_H
 #define LF_SCHED_SCHED_H

@@ -4,6 +4,7 @@
 """
 import asyncio
 import random
+import re
 import sys
 
 import openai
@@ -77,11 +78,46 @@ def check_completions(client, model):
     assert extra.metrics["speculative_decoding"]["num_spec_steps"] <= 24
     assert len(extra.choices[0].token_ids) == 24 and len(extra.lookfar[0]["tokens"]) >= 24
 
+    check_picks(complete, text)
     choice = complete(extra_body={"guided_choice": ["left", "right"]}).choices[0].text
     assert choice in ("left", "right")
     refused(lambda: complete(prompt="a " * 5000), code="context_length_exceeded", param="prompt")
     refused(lambda: complete(suffix="x"), param="suffix")
     refused(lambda: complete(temperature=-1), param="temperature")
+
+
+def check_picks(complete, text):
+    """Options of the pick: those that filter down to the likeliest say what greedy does, those that change nothing change nothing."""
+    greedy = complete(temperature=0).choices[0].text
+    for only in ({"top_k": 1}, {"min_p": 1}):
+        assert complete(temperature=2, extra_body=only).choices[0].text == greedy, only
+    for nothing in ({"top_k": -1, "min_p": 0, "repetition_penalty": 1, "repeat_last_n": -1}, {"speculative": True},
+                    {"response_format": {"type": "text"}}, {"ignore_eos": True}, {"unheard_of": [1]}):
+        assert complete(extra_body=nothing).choices[0].text == text, nothing
+    for penalty in ({"repetition_penalty": 1.9}, {"repetition_penalty": 1.9, "repeat_last_n": 8}):
+        assert complete(temperature=0, extra_body=penalty).choices[0].text != greedy, penalty
+    shaped = complete(max_tokens=60, extra_body={"guided_regex": "[0-9]{3}-[0-9]{2}"}).choices[0]
+    assert re.fullmatch("[0-9]{3}-[0-9]{2}", shaped.text) and shaped.finish_reason == "stop"
+
+
+def check_rest(client, model):
+    """The endpoints that are not OpenAI's."""
+    def post(path, **body):
+        return client.post("/.." + path, cast_to=object, body=body)
+
+    ids = post("/tokenize", content=PROMPT)["tokens"]
+    pieces = post("/tokenize", content=PROMPT, with_pieces=True)["tokens"]
+    assert [p["id"] for p in pieces] == ids and post("/tokenize", prompt=PROMPT)["count"] == len(ids) + 1
+    assert post("/detokenize", tokens=ids)["content"].strip() == PROMPT
+    rendered = post("/apply-template", messages=CHAT)["prompt"]
+    assert "Be kind." in rendered and post("/tokenize", messages=CHAT)["count"] > len(ids)
+    props = client.get("/../props", cast_to=object)
+    assert props["model_alias"] == model and props["total_slots"] == 8 and props["chat_template"]
+    assert client.get("/../version", cast_to=object)["version"] and client.get("/../health", cast_to=object) == {"status": "ok"}
+    assert client.get("/../v1/health", cast_to=object) == {"status": "ok"}
+    refused(lambda: post("/detokenize", tokens=[-1]), param="tokens")
+    refused(lambda: post("/tokenize"), param="prompt")
+    refused(lambda: post("/apply-template"), param="messages")
 
 
 def check_chat(client, model):
@@ -104,7 +140,17 @@ def check_chat(client, model):
         "name": "answer", "schema": {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
                                      "additionalProperties": False}}})
     assert '"ok"' in shaped.choices[0].message.content
-    refused(lambda: chat(tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="required"), param="tool_choice")
+    loose = chat(max_completion_tokens=100, response_format={"type": "json_object"})
+    assert loose.choices[0].message.content.lstrip().startswith("{")
+    chunks = list(chat(stream=True, extra_body={"return_progress": True, "return_provenance": True, "timings_per_token": True}))
+    assert any(getattr(c, "prompt_progress", None) for c in chunks) and chunks[-1].timings["predicted_n"] == 16
+    told = [t["text"] for c in chunks for t in (getattr(c, "lookfar", None) or {"tokens": []})["tokens"]]
+    assert "".join(told) == message.content
+    function = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    assert chat(tools=[function], tool_choice="auto", user="me", store=False, metadata={"a": "b"}).choices[0].message.content
+    refused(lambda: chat(tools=[function], tool_choice="required"), param="tool_choice")
+    refused(lambda: chat(modalities=["text", "audio"]), param="modalities")
+    refused(lambda: chat(extra_body={"speculative": {"proposer": "luck"}}))
     refused(lambda: chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]), param="messages")
     refused(lambda: client.post("/moderations", cast_to=object, body={}), kind=openai.NotFoundError)
 
@@ -156,6 +202,7 @@ def main():
         refused(lambda: client.models.retrieve("other"), code="model_not_found", kind=openai.NotFoundError)
         check_completions(client, model)
         check_chat(client, model)
+        check_rest(client, model)
         asyncio.run(check_load(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="secret", max_retries=0), model))
         check_metrics(client)
     print("check_client: ok")

@@ -13,7 +13,7 @@ if ! cmp -s $wanted "$venv/requirements.txt"; then
 fi
 [ -n "$1" ] || { echo "test-serve: no model here; give one: make test-serve MODEL=PATH"; exit 1; }
 failed=0
-for check in check_client check_page check_schema check_openai; do
+for check in check_client check_page check_schema check_forms check_openai; do
     "$venv/bin/python" tests/serve/$check.py build/lookfar "$1" || { echo "== FAILED: $check"; failed=1; }
 done
 exit $failed
