@@ -45,7 +45,7 @@ for stage in $stages; do
             --valid "$texts/valid.txt" --context 2048 --tokens 16M --batch 16384 --micro 4096 \
             --schedule wsd --lr 4e-3 --lr-end 0.05 --decay 0.25 --warmup 100
         ;;
-    cllm) # for Jacobi decoding over a long context; it does not ship, and was not run yet
+    cllm) # for Jacobi drafting over a long context (docs/SPEED.md); it does not ship
         "$LOOKFAR" distill collect -m "$RUNS/novella-long/model.gguf" --prompts "$texts/prompts.jsonl" --block 16 --max-tokens 64 \
             --parallel 24 -o "$RUNS/novella.traj"
         if [ -f "$RUNS/novella-cllm/checkpoint" ]; then

@@ -181,15 +181,21 @@ static void learn(lf_threads *t, int n, int64_t took, int64_t now)
     }
 }
 
-void lf_threads_run(lf_threads *t, void (*fn)(void *arg, int i_thread), void *arg)
+void lf_threads_run_few(lf_threads *t, int n_most, void (*fn)(void *arg, int i_thread), void *arg)
 {
     const int64_t start = lf_clock_ns();
+    assert(n_most >= 1);
     call_back(t, start);
-    const int n = t->n - t->n_absent;
+    const int n_here = t->n - t->n_absent, n = n_most < n_here ? n_most : n_here;
     run_on(t, n, fn, arg);
     if (n == 1) return;
     const int64_t end = lf_clock_ns();
     learn(t, n, end - start, end);
+}
+
+void lf_threads_run(lf_threads *t, void (*fn)(void *arg, int i_thread), void *arg)
+{
+    lf_threads_run_few(t, t->n, fn, arg);
 }
 
 void lf_threads_run_all(lf_threads *t, void (*fn)(void *arg, int i_thread), void *arg)

@@ -32,6 +32,9 @@ int lf_threads_count(const lf_threads *t);
  * all have. 1 <= k <= lf_threads_count. From one thread at a time. */
 void lf_threads_run(lf_threads *t, void (*fn)(void *arg, int i_thread), void *arg);
 
+/* The same on n threads at most, the first ones of the team. */
+void lf_threads_run_few(lf_threads *t, int n, void (*fn)(void *arg, int i_thread), void *arg);
+
 /* The same on every thread of the team, whatever it costs. */
 void lf_threads_run_all(lf_threads *t, void (*fn)(void *arg, int i_thread), void *arg);
 

@@ -16,6 +16,7 @@
 #include "model/forward_int.h"
 
 #include "base/carve.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <assert.h>
@@ -483,6 +484,18 @@ static void pass_thread(void *arg, int i_thread)
     if (f->n_logits > 0) output_pass(f, i_thread);
 }
 
+/* On as many threads as are faster. A kind of pass is one of 1, 2, 3 to 4, 5 to 8 ... rows. */
+static void run_pass(lf_forward *f)
+{
+    const int n_max = lf_threads_count(f->threads);
+    int kind = 0;
+    while (kind < LF_RUN_KINDS - 1 && 1 << kind < f->n_rows) kind++;
+    const int n = lf_team_size_next(&f->team_size, n_max, kind);
+    const int64_t start = lf_clock_ns();
+    lf_threads_run_few(f->threads, n, pass_thread, f);
+    lf_team_size_observe(&f->team_size, n_max, kind, lf_clock_ns() - start);
+}
+
 void lf_forward_run(lf_forward *f, const lf_row *rows, int n_rows)
 {
     assert(n_rows >= 1 && n_rows <= f->rows_max);
@@ -505,5 +518,5 @@ void lf_forward_run(lf_forward *f, const lf_row *rows, int n_rows)
         f->logit_rows[f->n_logits++] = r;
     }
     lf_forward_plan_attention(f);
-    lf_threads_run(f->threads, pass_thread, f);
+    run_pass(f);
 }

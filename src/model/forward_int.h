@@ -2,6 +2,7 @@
 #ifndef LF_MODEL_FORWARD_INT_H
 #define LF_MODEL_FORWARD_INT_H
 
+#include "base/team_size.h"
 #include "model/forward.h"
 
 enum {
@@ -72,6 +73,7 @@ struct lf_forward {
         mid; /* inputs of the products at hand; of `down`, which others still make while some read `in` */
     lf_attend_state parts;      /* (LF_PARTS_MAX, n_heads) as (row, segment, head) */
     lf_forward_thread *scratch; /* (n_threads) */
+    lf_team_size team_size;
     bool
         heads_fit_act; /* the heads of a group are whole blocks of an activation row: each unit converts its own */
 
