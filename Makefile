@@ -134,7 +134,8 @@ MODEL ?= $(firstword $(wildcard models/novella.gguf $(LOOKFAR_DATA)/models/hf/st
 PROMPT ?= It was late in the evening when
 # The model writes a long text, and goes on from there in a batch: plainly, then with guesses.
 DEMO ?= --write 8000 --parallel 8 -n 128 --temp 0.8 --seed 1
-# A model that was made fast on its own trajectories, beside the one that it was made from, on questions into SQL.
+# A model that was made fast on its own trajectories, beside the one that it was made from, on questions into SQL, one after the other:
+# too few tokens for auto to learn how many guesses a pass should have.
 CLLM ?= $(wildcard models/scribe-sql-cllm.gguf)
 TARGET ?= $(wildcard models/scribe-sql.gguf)
 
@@ -142,7 +143,8 @@ demo: setup-build ## let the models that ship with the project (or MODEL=PATH) w
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@[ -n "$(MODEL)" ] || { echo "make demo: no model here yet; give one: make demo MODEL=PATH"; exit 1; }
 	$O/lookfar run -m "$(MODEL)" -p "$(PROMPT)" --compare $(DEMO)
-	$(if $(CLLM),$O/lookfar run -m "$(CLLM)" --target "$(TARGET)" --compare --prompts examples/sql_questions.jsonl -n 128)
+	$(if $(CLLM),$O/lookfar run -m "$(CLLM)" --target "$(TARGET)" --compare --prompts examples/sql_questions.jsonl -n 128 \
+		--parallel 1 --proposer jacobi --draft-max 3)
 
 test: setup-build setup-test ## install what is missing, build, run every test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
